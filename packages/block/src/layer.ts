@@ -1,0 +1,87 @@
+/**
+ * The contract of one image in a chain: it says where its bytes lie, and never fetches another image's.
+ *
+ * *Where is it* is kept apart from *fetch it*. A layer maps an offset to bytes that lie raw in a file, to
+ * encoded bytes that only it can read, to zeros, or to `below`: not mine. It never opens, reads or knows
+ * the layer under it; a write that needs the old bytes of a cluster is handed `below` to read them from.
+ */
+
+import type { BlockSource, Capabilities, HostFile, HostSource, ZeroOptions } from './device.ts';
+
+/** What an image says of the image under it. Untrusted text: an `OpenGate` judges it. */
+export interface BackingReference {
+  /** As recorded in the image. */
+  readonly name: string;
+  /** The recorded format, if one is recorded. */
+  readonly format: string | undefined;
+}
+
+/** Where the bytes of a range are, as far as one layer knows. `length` is 1 to the limit that was asked for. */
+export type Mapping = { readonly length: number } & (
+  | {
+      readonly kind: 'raw';
+      /** Holds the bytes as they are, from `at` on. */
+      readonly device: BlockSource;
+      readonly at: number;
+      /** True: the device's own extents tell which of the bytes are zeros. False: all count as data. */
+      readonly sparse: boolean;
+    }
+  | { readonly kind: 'encoded' }
+  | {
+      readonly kind: 'zero';
+      /** Where in its file space is reserved for the range; undefined if none is. */
+      readonly at: number | undefined;
+    }
+  | { readonly kind: 'below' }
+);
+
+/** One image of a chain, for reading. */
+export interface LayerSource extends AsyncDisposable {
+  /** Bytes the guest sees. Another layer of the chain may be longer or shorter. */
+  readonly size: number;
+  /** Undefined: nothing is below, and `below` means zeros that nobody wrote. */
+  readonly backing: BackingReference | undefined;
+  /** The format's name as `-f` takes it. */
+  readonly format: string;
+
+  /** Where `offset` and what follows it lie: one answer for as long a run as is cheap to know. `offset < size`. */
+  map(offset: number, limit: number): Promise<Mapping>;
+  /** The same without waiting. Undefined: call `map`. */
+  tryMap(offset: number, limit: number): Mapping | undefined;
+  /** Fills `into` with bytes of a range that `map` called `encoded`. */
+  readEncoded(into: Uint8Array, offset: number): Promise<void>;
+}
+
+/**
+ * One image of a chain, for writing. `below` is what lies under it, at least as long as the layer itself,
+ * zeros where nothing is. Overlapping calls are serialised by the layer.
+ */
+export interface Layer extends LayerSource {
+  readonly caps: Capabilities;
+  write(from: Uint8Array, offset: number, below: BlockSource): Promise<void>;
+  zero(offset: number, length: number, below: BlockSource, how?: ZeroOptions): Promise<void>;
+  discard(offset: number, length: number): Promise<void>;
+  /** As `BlockDevice.flush`: data and the tables that lead to it. */
+  flush(): Promise<void>;
+  /**
+   * Drops all that this layer holds: every range maps to `below` afterwards.
+   * @throws {DiskError} not-supported where the format has no such state
+   */
+  empty(): Promise<void>;
+  /** Changes `size`; what is added reads as zeros. @throws {DiskError} not-supported */
+  resize(size: number): Promise<void>;
+}
+
+/** An image format: how to know it and how to open it. The chain is given these and knows no format itself. */
+export interface ImageFormat {
+  /** As `-f` takes it and as backing references record it. */
+  readonly name: string;
+  /** True: one writer at most, and no writer beside readers (formats with tables of their own). */
+  readonly exclusive: boolean;
+  /** True if the first bytes of a file are this format's. `head` is up to 512 bytes. */
+  matches(head: Uint8Array): boolean;
+  /** Opens for reading. The file stays the caller's. @throws {DiskError} corrupt, limit, not-supported */
+  openSource(file: HostSource): Promise<LayerSource>;
+  /** Opens for writing. The file stays the caller's. @throws {DiskError} corrupt, limit, not-supported */
+  open(file: HostFile): Promise<Layer>;
+}

@@ -1,0 +1,2 @@
+/** Several image layers as one disk: resolve, open, commit. */
+export {};

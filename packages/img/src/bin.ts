@@ -1,0 +1,2 @@
+/** The img command. */
+export {};

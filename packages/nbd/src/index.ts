@@ -1,0 +1,2 @@
+/** The NBD protocol, both ends: server and client. */
+export {};

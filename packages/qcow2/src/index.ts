@@ -1,0 +1,2 @@
+/** One qcow2 image (versions 2 and 3) as a layer of a chain. */
+export {};
