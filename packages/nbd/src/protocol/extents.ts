@@ -1,0 +1,48 @@
+/**
+ * The payload of a BLOCK_STATUS chunk: runs of equal status, one after the other.
+ *
+ * Spec: proto.md, "Structured reply types", NBD_REPLY_TYPE_BLOCK_STATUS
+ */
+import { WireReader } from '../wire/reader.ts';
+
+/** A run of bytes with one status. What the flags mean is the context's. */
+export interface StatusExtent {
+  /** At least 1. */
+  readonly length: number;
+  /** 32 bits. */
+  readonly flags: number;
+}
+
+/** The identifier of the context, before the descriptors. */
+export const statusHeaderLength = 4;
+/** One descriptor. */
+export const statusExtentLength = 8;
+
+/** Encodes one descriptor at `at`. */
+export function writeStatusExtent(into: Buffer, at: number, length: number, flags: number): void {
+  into.writeUInt32BE(length, at);
+  into.writeUInt32BE(flags >>> 0, at + 4);
+}
+
+/** What a chunk says of one context. */
+export interface BlockStatus {
+  readonly contextId: number;
+  /** At least one. */
+  readonly extents: readonly StatusExtent[];
+}
+
+/** @throws {DiskError} protocol for no extent, half an extent, or one of length 0 */
+export function decodeBlockStatus(payload: Uint8Array): BlockStatus {
+  const reader = new WireReader(payload, 'a block status chunk');
+  const contextId = reader.u32();
+  if (reader.left === 0 || reader.left % statusExtentLength !== 0) {
+    throw reader.error(`${reader.left} bytes are no list of extents`);
+  }
+  const extents: StatusExtent[] = [];
+  while (reader.left > 0) {
+    const length = reader.u32();
+    if (length === 0) throw reader.error('an extent is empty');
+    extents.push({ length, flags: reader.u32() });
+  }
+  return { contextId, extents };
+}
