@@ -1,2 +1,2 @@
 /** The NBD protocol, both ends: server and client. */
-export {};
+export { formatNbdUri, isNbdUri, type NbdAddress, type NbdTarget, parseNbdUri } from './client/uri.ts';
