@@ -1,0 +1,128 @@
+/**
+ * The numbers that follow from an image's cluster size and refcount width, and the arithmetic on offsets.
+ *
+ * Offsets reach to 2^53, so nothing here shifts: `>>` would cut them to 32 bits. All divisors are powers of
+ * two, for which `Math.floor(a / b)` is exact and a remainder is cheaper by subtraction than by `%`.
+ *
+ * Spec: qcow2.txt, "Cluster mapping" and "Host cluster management".
+ */
+import { Incompatible } from './format.ts';
+
+declare const guest: unique symbol;
+declare const host: unique symbol;
+/** Bytes from the start of the disk that the guest sees. */
+export type GuestOffset = number & { readonly [guest]: true };
+/** Bytes from the start of the image file. */
+export type HostOffset = number & { readonly [host]: true };
+
+/** Says of a number that it is a guest offset. */
+export const guestOffset = (offset: number): GuestOffset => offset as GuestOffset;
+/** Says of a number that it is a host offset. */
+export const hostOffset = (offset: number): HostOffset => offset as HostOffset;
+
+/** What follows from the header for all arithmetic. */
+export interface Geometry {
+  readonly version: 2 | 3;
+  readonly clusterBits: number;
+  readonly clusterSize: number;
+  /** Bytes of an L2 entry: 8, or 16 with extended L2 entries. */
+  readonly l2EntrySize: 8 | 16;
+  /** Entries of an L2 table, which is one cluster. */
+  readonly l2Entries: number;
+  /** Guest bytes that one L2 table describes. */
+  readonly l2Reach: number;
+  /** The width of a refcount is 2^refcountOrder bits. */
+  readonly refcountOrder: number;
+  readonly refcountBits: number;
+  /** The largest refcount that can be written; at most 2^53 - 1. */
+  readonly refcountMax: number;
+  /** Refcounts of a refcount block, which is one cluster. */
+  readonly refcountBlockEntries: number;
+  /** Host bytes that one refcount block describes. */
+  readonly refcountBlockReach: number;
+  /** Entries of a table of 8-byte words in one cluster: of the L1, refcount and bitmap tables. */
+  readonly wordsPerCluster: number;
+}
+
+/** The part of a header that decides. */
+export interface GeometryFields {
+  readonly version: 2 | 3;
+  readonly clusterBits: number;
+  readonly refcountOrder: number;
+  readonly incompatible: bigint;
+}
+
+/** The numbers of an image with a valid header. */
+export function geometryOf(header: GeometryFields): Geometry {
+  const clusterSize = 2 ** header.clusterBits;
+  const l2EntrySize = (header.incompatible & Incompatible.extendedL2) === 0n ? 8 : 16;
+  const l2Entries = clusterSize / l2EntrySize;
+  const refcountBits = 2 ** header.refcountOrder;
+  const refcountBlockEntries = (clusterSize * 8) / refcountBits;
+  return Object.freeze({
+    version: header.version,
+    clusterBits: header.clusterBits,
+    clusterSize,
+    l2EntrySize,
+    l2Entries,
+    l2Reach: l2Entries * clusterSize,
+    refcountOrder: header.refcountOrder,
+    refcountBits,
+    refcountMax: refcountBits === 64 ? Number.MAX_SAFE_INTEGER : 2 ** refcountBits - 1,
+    refcountBlockEntries,
+    refcountBlockReach: refcountBlockEntries * clusterSize,
+    wordsPerCluster: clusterSize / 8,
+  });
+}
+
+/** The number of the cluster that holds `offset`, guest's or host's. */
+export function clusterIndexOf(geometry: Geometry, offset: number): number {
+  return Math.floor(offset / geometry.clusterSize);
+}
+
+/** Bytes from the start of its cluster to `offset`. */
+export function withinCluster(geometry: Geometry, offset: number): number {
+  return offset - Math.floor(offset / geometry.clusterSize) * geometry.clusterSize;
+}
+
+/** `offset` down to the start of its cluster. */
+export function clusterFloor(geometry: Geometry, offset: number): number {
+  return Math.floor(offset / geometry.clusterSize) * geometry.clusterSize;
+}
+
+/** `offset` up to the start of a cluster. */
+export function clusterCeil(geometry: Geometry, offset: number): number {
+  return Math.ceil(offset / geometry.clusterSize) * geometry.clusterSize;
+}
+
+/** Clusters that `bytes` take. */
+export function clustersFor(geometry: Geometry, bytes: number): number {
+  return Math.ceil(bytes / geometry.clusterSize);
+}
+
+/** The L1 entry that leads to `offset`. */
+export function l1IndexOf(geometry: Geometry, offset: GuestOffset): number {
+  return Math.floor(offset / geometry.l2Reach);
+}
+
+/** The entry for `offset` in its L2 table. */
+export function l2IndexOf(geometry: Geometry, offset: GuestOffset): number {
+  const cluster = Math.floor(offset / geometry.clusterSize);
+  return cluster - Math.floor(cluster / geometry.l2Entries) * geometry.l2Entries;
+}
+
+/** L1 entries that a disk of `size` bytes needs. */
+export function l1EntriesFor(geometry: Geometry, size: number): number {
+  return Math.ceil(size / geometry.l2Reach);
+}
+
+/** The refcount table's entry for the host cluster `clusterIndex`. */
+export function refcountTableIndexOf(geometry: Geometry, clusterIndex: number): number {
+  return Math.floor(clusterIndex / geometry.refcountBlockEntries);
+}
+
+/** The entry for the host cluster `clusterIndex` in its refcount block. */
+export function refcountBlockIndexOf(geometry: Geometry, clusterIndex: number): number {
+  const entries = geometry.refcountBlockEntries;
+  return clusterIndex - Math.floor(clusterIndex / entries) * entries;
+}
