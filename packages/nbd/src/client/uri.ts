@@ -8,6 +8,8 @@
  */
 import { isIPv6 } from 'node:net';
 import { DiskError } from '@strata/block';
+import { defaultPort, maxStringLength } from '../protocol/numbers.ts';
+import { printable } from '../protocol/text.ts';
 
 /** Where a server listens: a unix socket (a leading NUL means the abstract namespace) or a TCP port. */
 export type NbdAddress = { readonly path: string } | { readonly host: string; readonly port: number };
@@ -20,12 +22,6 @@ export interface NbdTarget {
   /** Whom to be for servers that ask; undefined if the URI does not say. */
   readonly user: string | undefined;
 }
-
-/** The port that IANA assigned to NBD. */
-export const defaultPort = 10809;
-
-/** In bytes. Spec: The NBD protocol, "Conventions" */
-const longestString = 4096;
 
 /** RFC 3986, appendix B, with the scheme and `//` required: scheme, authority, path, query, fragment. */
 const uriParts = /^([^:/?#]+):\/\/([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/s;
@@ -165,8 +161,8 @@ function parseLegacy(text: string): NbdTarget {
 
 function checkName(name: string): string {
   if (name.includes('\0')) throw invalid('the export name contains NUL');
-  if (Buffer.byteLength(name) > longestString)
-    throw invalid(`the export name is longer than ${longestString} bytes`);
+  if (Buffer.byteLength(name) > maxStringLength)
+    throw invalid(`the export name is longer than ${maxStringLength} bytes`);
   return name;
 }
 
@@ -190,10 +186,6 @@ function encode(text: string): string {
   } catch (cause) {
     throw new DiskError('invalid', 'the name is not Unicode text', { cause });
   }
-}
-
-function printable(name: string): string {
-  return JSON.stringify(name.slice(0, 80)).slice(1, -1);
 }
 
 function invalid(reason: string): DiskError {

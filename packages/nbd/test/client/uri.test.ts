@@ -61,7 +61,7 @@ const refused: readonly (readonly [string, RegExp])[] = [
   ['nbd+unix://:1/x?socket=/a', /no port/],
   ['nbd://h/x?socket=/a', /needs the scheme nbd\+unix/],
   ['nbd://h/x?x-new=%1b', /unknown parameter 'x-new'/],
-  ['nbd://h/x?%1b=1', /unknown parameter '\\u001b'/],
+  ['nbd://h/x?%1b=1', /unknown parameter '\\u\{1b\}'/],
   ['nbd://h/x#y', /fragment/],
   ['nbd://h/a b', /percent-encoded/],
   ['nbd://h/a\nb', /percent-encoded/],
