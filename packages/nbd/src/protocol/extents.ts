@@ -24,25 +24,31 @@ export function writeStatusExtent(into: Buffer, at: number, length: number, flag
   into.writeUInt32BE(flags >>> 0, at + 4);
 }
 
-/** What a chunk says of one context. */
+/** What a chunk says of one context: as many lengths (each at least 1) as flags, at least one. */
 export interface BlockStatus {
   readonly contextId: number;
-  /** At least one. */
-  readonly extents: readonly StatusExtent[];
+  readonly lengths: Uint32Array;
+  readonly flags: Uint32Array;
 }
 
-/** @throws {DiskError} protocol for no extent, half an extent, or one of length 0 */
+/**
+ * Two numbers a descriptor instead of an object each: a chunk may hold a million of them.
+ * @throws {DiskError} protocol for no extent, half an extent, or one of length 0
+ */
 export function decodeBlockStatus(payload: Uint8Array): BlockStatus {
   const reader = new WireReader(payload, 'a block status chunk');
   const contextId = reader.u32();
   if (reader.left === 0 || reader.left % statusExtentLength !== 0) {
     throw reader.error(`${reader.left} bytes are no list of extents`);
   }
-  const extents: StatusExtent[] = [];
-  while (reader.left > 0) {
+  const count = reader.left / statusExtentLength;
+  const lengths = new Uint32Array(count);
+  const flags = new Uint32Array(count);
+  for (let index = 0; index < count; index++) {
     const length = reader.u32();
     if (length === 0) throw reader.error('an extent is empty');
-    extents.push({ length, flags: reader.u32() });
+    lengths[index] = length;
+    flags[index] = reader.u32();
   }
-  return { contextId, extents };
+  return { contextId, lengths, flags };
 }

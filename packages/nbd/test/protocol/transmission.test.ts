@@ -104,10 +104,8 @@ test('a block status chunk is a context identifier and runs of length and flags'
   const payload = hex('00000001 00010000 00000000 00020000 00000003');
   assert.deepEqual(decodeBlockStatus(payload), {
     contextId: 1,
-    extents: [
-      { length: 65536, flags: 0 },
-      { length: 131072, flags: 3 },
-    ],
+    lengths: Uint32Array.of(65536, 131072),
+    flags: Uint32Array.of(0, 3),
   });
   const written = Buffer.alloc(8);
   writeStatusExtent(written, 0, 0xffffffff, 0x80000001);
