@@ -1,2 +1,16 @@
 /** Several image layers as one disk: resolve, open, commit. */
-export {};
+export { ChainDevice, ChainSource } from './chain.ts';
+export { allowFolders, allowLocal, denyAll, type OpenGate } from './gate.ts';
+export {
+  type Chain,
+  type ChainImage,
+  longestChain,
+  type OpenOptions,
+  openChain,
+  openWritableChain,
+  type WritableChain,
+} from './open.ts';
+export type { FileUse, Place, Places } from './places.ts';
+export { probe } from './probe.ts';
+export { printable, schemeOf } from './reference.ts';
+export { extentOf, type PastEnd, type Resolution, resolve, tryResolve } from './resolve.ts';

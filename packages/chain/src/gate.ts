@@ -1,0 +1,69 @@
+/**
+ * Who may open what an image names.
+ *
+ * Nothing named inside an image is opened but through the `OpenGate` that the caller passed. The gate judges
+ * twice: the name before anything is opened, and the file that really was opened, so that a symbolic link
+ * cannot lead out of an allowed folder between the two.
+ */
+
+import { realpath } from 'node:fs/promises';
+import { resolve, sep } from 'node:path';
+import type { BackingReference } from '@strata/block';
+import { DiskError } from '@strata/block';
+import { printable, referencePath } from './reference.ts';
+
+/** The policy over names that come out of images. */
+export interface OpenGate {
+  /** The path to open for `reference`, which the image at `from` records. @throws {DiskError} denied */
+  resolve(reference: BackingReference, from: string): Promise<string>;
+  /** Judges the file behind an opened reference, every link followed. @throws {DiskError} denied */
+  admit(realPath: string, reference: BackingReference, from: string): Promise<void>;
+}
+
+/** No image may name another. */
+export const denyAll: OpenGate = {
+  resolve: (reference, from) => Promise.reject(refused(reference, from, 'references are not followed here')),
+  admit: (_real, reference, from) =>
+    Promise.reject(refused(reference, from, 'references are not followed here')),
+};
+
+/** Any local path may be named. For images that are trusted as their owner is. */
+export const allowLocal: OpenGate = {
+  resolve: async (reference, from) => referencePath(reference.name, from),
+  admit: () => Promise.resolve(),
+};
+
+/** Only files inside `folders`, or below them, may be named. Links are followed before the judgement. */
+export function allowFolders(folders: readonly string[]): OpenGate {
+  const roots = Promise.all(folders.map(realFolder));
+  const admit = async (realPath: string, reference: BackingReference, from: string): Promise<void> => {
+    const allowed = await roots;
+    if (allowed.some((root) => isInside(realPath, root))) return;
+    throw refused(reference, from, `outside of ${allowed.map((root) => `'${root}'`).join(', ')}`);
+  };
+  return {
+    admit,
+    resolve: async (reference, from) => {
+      const path = referencePath(reference.name, from);
+      // A file that is not there is left for the opening to report.
+      const real = await realpath(path).catch(() => undefined);
+      if (real !== undefined) await admit(real, reference, from);
+      return path;
+    },
+  };
+}
+
+async function realFolder(folder: string): Promise<string> {
+  return realpath(folder).catch(() => resolve(folder));
+}
+
+/** True if `path` is `root` or below it; `/a/bc` is not inside `/a/b`. */
+function isInside(path: string, root: string): boolean {
+  return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
+}
+
+function refused(reference: BackingReference, from: string, why: string): DiskError {
+  return new DiskError('denied', `Backing file '${printable(reference.name)}' refused: ${why}`, {
+    path: from,
+  });
+}

@@ -1,0 +1,236 @@
+/**
+ * Opens an image with everything under it, following what each image names through the caller's gate.
+ *
+ * The walk is a loop, so that a chain of any length costs no stack; it ends with an error at a file that is in
+ * the chain already and at 200 images. When any step fails, everything that was opened is closed again.
+ */
+import {
+  type BackingReference,
+  type BlockDevice,
+  type BlockSource,
+  checkedDevice,
+  checkedSource,
+  DiskError,
+  type HostFile,
+  type HostSource,
+  type ImageFormat,
+  isDiskError,
+  type Layer,
+  type LayerSource,
+} from '@strata/block';
+import { ChainDevice, ChainSource } from './chain.ts';
+import type { OpenGate } from './gate.ts';
+import type { Place, Places } from './places.ts';
+import { formatNamed, probe } from './probe.ts';
+import { printable } from './reference.ts';
+import { type Resolution, resolve } from './resolve.ts';
+
+/** More images than this in one chain are an error. */
+export const longestChain = 200;
+
+/** How to open a chain. */
+export interface OpenOptions {
+  /** The formats to know; one of them must be called `raw`. */
+  readonly formats: readonly ImageFormat[];
+  /** Judges every name that comes out of an image. */
+  readonly gate: OpenGate;
+  readonly places: Places;
+  /** The top's format; without it the first bytes tell. */
+  readonly format?: string;
+  /** Read even while another program writes: take no lock that it could refuse. */
+  readonly share?: boolean;
+  /** False: open the top alone; what it leaves to its backing file reads as zeros that nobody wrote. */
+  readonly backing?: boolean;
+}
+
+/** An image of an opened chain. */
+export interface ChainImage {
+  /** As it was opened. */
+  readonly path: string;
+  /** What the image above says of it; undefined for the top. */
+  readonly reference: BackingReference | undefined;
+  readonly format: ImageFormat;
+  readonly host: HostSource;
+  readonly layer: LayerSource;
+}
+
+/** An opened chain. Disposing of it closes all of its files. */
+export interface Chain extends AsyncDisposable {
+  /** Top first. */
+  readonly images: readonly ChainImage[];
+  /** The disk, behind the gate. */
+  readonly source: BlockSource;
+  /** Who decides over `offset` and what follows it. */
+  resolve(offset: number, limit: number): Promise<Resolution>;
+}
+
+/** An opened chain whose top can be written. Disposing of it stores what the top still holds in memory. */
+export interface WritableChain extends Chain {
+  readonly device: BlockDevice;
+}
+
+/** An image of a chain that was opened for writing. */
+export interface WritableImage extends ChainImage {
+  readonly host: HostFile;
+  readonly layer: Layer;
+}
+
+/**
+ * Opens for reading.
+ *
+ * @throws {DiskError} everything that opening can meet; `context.path` says at which image
+ */
+export async function openChain(name: string, options: OpenOptions): Promise<Chain> {
+  const images = await openImages(name, options, () => false);
+  const { size } = (images[0] as ChainImage).layer;
+  const source = checkedSource(new ChainSource(layersOf(images), size));
+  return { ...chainOf(images), source };
+}
+
+/** Opens the top for writing and what is under it for reading. */
+export async function openWritableChain(name: string, options: OpenOptions): Promise<WritableChain> {
+  const images = await openImages(name, options, (index) => index === 0);
+  const [top, ...rest] = images as [WritableImage, ...ChainImage[]];
+  const device = checkedDevice(new ChainDevice(top.layer, layersOf(rest)));
+  return { ...chainOf(images), source: device, device };
+}
+
+/** The layers of images, in their order. */
+export function layersOf(images: readonly ChainImage[]): readonly LayerSource[] {
+  return images.map((image) => image.layer);
+}
+
+function chainOf(images: readonly ChainImage[]): Omit<Chain, 'source'> {
+  const layers = layersOf(images);
+  return {
+    images,
+    resolve: (offset, limit) => resolve(layers, offset, limit),
+    [Symbol.asyncDispose]: () => closeImages(images),
+  };
+}
+
+/**
+ * Opens the images of a chain, top first; `writable` says which of them for writing.
+ * The caller closes them with `closeImages`.
+ */
+export async function openImages(
+  name: string,
+  options: OpenOptions,
+  writable: (index: number, path: string, reference: BackingReference | undefined) => boolean,
+): Promise<readonly ChainImage[]> {
+  const images: ChainImage[] = [];
+  const seen = new Set<string>();
+  let next: { readonly path: string; readonly reference: BackingReference | undefined } | undefined = {
+    path: name,
+    reference: undefined,
+  };
+  try {
+    while (next !== undefined) {
+      const { path, reference }: typeof next = next;
+      if (images.length === longestChain) {
+        throw new DiskError('limit', `more than ${longestChain} images in one chain`, { path: name });
+      }
+      const above = images.at(-1);
+      const access = writable(images.length, path, reference) ? 'write' : 'read';
+      const image = await openImage(path, reference, above, access, options, seen);
+      images.push(image);
+      next = await below(image, options);
+    }
+    return images;
+  } catch (error) {
+    await closeImages(images).catch(() => undefined);
+    throw throughChain(error, images);
+  }
+}
+
+async function below(image: ChainImage, options: OpenOptions) {
+  const reference = image.layer.backing;
+  if (reference === undefined || options.backing === false) return undefined;
+  return { path: await options.gate.resolve(reference, image.path), reference };
+}
+
+async function openImage(
+  path: string,
+  reference: BackingReference | undefined,
+  above: ChainImage | undefined,
+  access: 'read' | 'write',
+  options: OpenOptions,
+  seen: Set<string>,
+): Promise<ChainImage> {
+  const { places, gate } = options;
+  const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
+  try {
+    if (reference !== undefined && above !== undefined && place.realPath !== undefined) {
+      await gate.admit(place.realPath, reference, above.path);
+    }
+    if (place.identity !== undefined && seen.has(place.identity)) {
+      throw new DiskError('corrupt', `Backing file '${printable(path)}' creates an infinite loop.`, { path });
+    }
+    if (place.identity !== undefined) seen.add(place.identity);
+    const recorded = reference === undefined ? options.format : reference.format;
+    const format = await formatOf(place, recorded, reference, access, options);
+    await place.lock({ access, exclusive: format.exclusive, share: options.share ?? false });
+    const layer = await (access === 'write'
+      ? format.open(place.host as HostFile)
+      : format.openSource(place.host));
+    return { path, reference, format, host: place.host, layer };
+  } catch (error) {
+    await Promise.allSettled([place.host[Symbol.asyncDispose]()]);
+    throw located(error, path);
+  }
+}
+
+async function formatOf(
+  place: Place<HostSource>,
+  named: string | undefined,
+  reference: BackingReference | undefined,
+  access: 'read' | 'write',
+  options: OpenOptions,
+): Promise<ImageFormat> {
+  if (named !== undefined) return formatNamed(named, options.formats);
+  if (access === 'write' && reference !== undefined) {
+    const message = `no format is recorded for backing file '${printable(reference.name)}', and it is not guessed for writing`;
+    throw new DiskError('denied', message);
+  }
+  const format = await probe(place.host, options.formats);
+  if (access === 'write' && format.name === 'raw') {
+    throw new DiskError('denied', 'the format was not specified and is not guessed as raw for writing');
+  }
+  return format;
+}
+
+/** Closes layers and files from the top down; every one is closed, and the first failure is reported. */
+export async function closeImages(images: readonly ChainImage[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const { layer, host } of images) {
+    for (const part of [layer, host]) {
+      try {
+        await part[Symbol.asyncDispose]();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+  }
+  if (failures.length > 0) throw failures[0];
+}
+
+function located(error: unknown, path: string): unknown {
+  if (!isDiskError(error) || error.context.path !== undefined) return error;
+  return new DiskError(error.code, error.message, { ...error.context, path, cause: error.cause });
+}
+
+/** Says of a failure below the top how the chain led to it, in QEMU's words. */
+function throughChain(error: unknown, opened: readonly ChainImage[]): unknown {
+  const top = opened[0];
+  if (!isDiskError(error) || top === undefined) return error;
+  const context = { ...error.context, path: top.path, cause: error };
+  if (error.code === 'denied' || error.code === 'corrupt' || error.context.path === undefined) {
+    return new DiskError(error.code, error.message, context);
+  }
+  const steps = 'Could not open backing file: '.repeat(opened.length);
+  return new DiskError(
+    error.code,
+    `${steps}Could not open '${error.context.path}': ${error.message}`,
+    context,
+  );
+}
