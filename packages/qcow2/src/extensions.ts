@@ -103,13 +103,13 @@ export function parseExtensions(
         found.dataFile = data;
         break;
       case Type.encryption:
-        found.encryption = parseEncryption(data, at, context);
+        found.encryption = parseEncryption(Buffer.from(data.buffer), at, context);
         break;
       case Type.featureNames:
         found.featureNames = data;
         break;
       case Type.bitmaps:
-        found.bitmaps = parseBitmaps(data, at, context);
+        found.bitmaps = parseBitmaps(Buffer.from(data.buffer), at, context);
         found.staleBitmaps = found.bitmaps === undefined;
         break;
       default:
@@ -123,7 +123,7 @@ function* records(
   header: Buffer,
   start: number,
   end: number,
-): Generator<{ type: number; at: number; data: Buffer }> {
+): Generator<{ type: number; at: number; data: Uint8Array<ArrayBuffer> }> {
   let at = start;
   while (at < end) {
     // Past the bytes that are there the file reads as zeros, which is the end mark.
@@ -135,7 +135,7 @@ function* records(
     const length = header.readUInt32BE(at + 4);
     if (at + 8 > end || length > end - at - 8) throw corrupt('Header extension too large', at);
     if (type === Type.end) return;
-    yield { type, at, data: Buffer.from(bytesAt(header, at + 8, length).buffer) };
+    yield { type, at, data: bytesAt(header, at + 8, length) };
     at += 8 + Math.ceil(length / 8) * 8;
   }
 }

@@ -1,2 +1,6 @@
 /** One qcow2 image (versions 2 and 3) as a layer of a chain. */
+export type { BitmapEntry } from './bitmaps.ts';
+export { type CreateQcow2Options, createQcow2, versionOfCompat } from './create.ts';
 export { isQcow2 } from './format.ts';
+export { type Qcow2Info, readInfo } from './info.ts';
+export type { Snapshot } from './snapshots.ts';

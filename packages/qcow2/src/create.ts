@@ -1,0 +1,236 @@
+/**
+ * Creates an empty image, laid out as QEMU lays it out.
+ *
+ * Header, refcount table, the first refcount block, the L1 table, and behind it the refcount blocks that a
+ * long L1 table needs. All of it but the header and the refcounts is zeros, so that is all that is written.
+ * Where one cluster is too small for the refcount table (512-byte clusters and an L1 table of many
+ * megabytes) QEMU moves the table to the end of the file; here it is as long as it must be from the start.
+ *
+ * Spec: qcow2.txt, "Header" and "Host cluster management".
+ */
+import { type BackingReference, DiskError, type HostFile } from '@strata/block';
+import { encodeHigh, encodeLow, setEntry, tableOf, writeRefcount } from './entries.ts';
+import { noExtensions, qemuFeatureNames } from './extensions.ts';
+import {
+  Compatible,
+  Compression,
+  Encryption,
+  MAX_BACKING_NAME,
+  MAX_CLUSTER_BITS,
+  MAX_L1_BYTES,
+  MIN_CLUSTER_BITS,
+} from './format.ts';
+import {
+  clustersFor,
+  type Geometry,
+  geometryOf,
+  hostOffset,
+  l1EntriesFor,
+  refcountTableIndexOf,
+} from './geometry.ts';
+import type { Header } from './header.ts';
+import { encodeHeader } from './header-encode.ts';
+
+const DEFAULT_CLUSTER_SIZE = 65_536;
+const DEFAULT_REFCOUNT_BITS = 16;
+/** QEMU leaves the feature name table out where it would fill the first cluster. */
+const SMALLEST_CLUSTER_WITH_NAMES = 8192;
+
+/** What a new image is to be. The defaults are QEMU's. */
+export interface CreateQcow2Options {
+  /** Bytes; rounded up to whole sectors of 512 bytes. */
+  readonly size: number;
+  readonly version?: 2 | 3;
+  /** Bytes, a power of two of 512 to 2 MiB; 65,536 if not given. */
+  readonly clusterSize?: number;
+  /** A power of two of 1 to 64; 16 if not given. */
+  readonly refcountBits?: number;
+  readonly lazyRefcounts?: boolean;
+  /** Recorded as given. */
+  readonly backing?: BackingReference;
+  /** `off` only. */
+  readonly preallocation?: string;
+  /** False only. */
+  readonly extendedL2?: boolean;
+  /** Not supported. */
+  readonly dataFile?: string;
+  /** False only. */
+  readonly dataFileRaw?: boolean;
+  /** `zlib` only. */
+  readonly compressionType?: string;
+  /** Not supported. */
+  readonly encryptFormat?: string;
+}
+
+/**
+ * Makes `file` an empty image; what it held is lost. The image is on disk when the promise resolves. The
+ * header is written last: a file that was not finished is not an image.
+ *
+ * @throws {DiskError} invalid, limit, no-space, not-supported, and what the file throws
+ */
+export async function createQcow2(file: HostFile, options: CreateQcow2Options): Promise<void> {
+  const header = newHeader(options);
+  const bytes = encodeHeader(header);
+  const geometry = geometryOf(header);
+  const layout = layoutOf(geometry, header.l1Entries);
+  await file.truncate(0);
+  await file.truncate(layout.end);
+
+  const table = Buffer.alloc(layout.tableClusters * geometry.clusterSize);
+  const block = Buffer.alloc(geometry.clusterSize);
+  for (const [index, at] of layout.blocksAt.entries()) {
+    setEntry(tableOf(table), index, encodeHigh(at, false), encodeLow(at));
+    const first = index * geometry.refcountBlockEntries;
+    block.fill(0);
+    for (let i = 0; i < geometry.refcountBlockEntries && first + i < layout.clusters; i++)
+      writeRefcount(tableOf(block), i, geometry.refcountOrder, 1);
+    await file.write(block, at);
+  }
+  await file.write(table, layout.tableAt);
+  await file.flush();
+  await file.write(bytes, 0);
+  await file.flush();
+}
+
+/** The version that a `compat` option names. @throws {DiskError} invalid */
+export function versionOfCompat(compat: string): 2 | 3 {
+  if (compat === '0.10' || compat === 'v2') return 2;
+  if (compat === '1.1' || compat === 'v3') return 3;
+  throw new DiskError('invalid', `Parameter 'version' does not accept value '${compat}'`);
+}
+
+/** Where everything of an empty image lies. */
+interface Layout {
+  readonly tableAt: number;
+  readonly tableClusters: number;
+  readonly l1At: number;
+  /** The refcount blocks, in the order of the clusters that they describe. */
+  readonly blocksAt: readonly number[];
+  /** Clusters in use. */
+  readonly clusters: number;
+  /** The length of the file: QEMU ends it with the last L1 entry if the L1 table comes last. */
+  readonly end: number;
+}
+
+function layoutOf(geometry: Geometry, l1Entries: number): Layout {
+  const { clusterSize } = geometry;
+  for (let tableClusters = 1; ; tableClusters++) {
+    const l1Index = 2 + tableClusters;
+    const afterL1 = l1Index + clustersFor(geometry, l1Entries * 8);
+    const blocks = placeBlocks(geometry, l1Index - 1, afterL1);
+    if (clustersFor(geometry, blocks.length * 8) > tableClusters) continue;
+    const clusters = afterL1 + blocks.length - 1;
+    return {
+      tableAt: clusterSize,
+      tableClusters,
+      l1At: l1Index * clusterSize,
+      blocksAt: blocks.map((index) => index * clusterSize),
+      clusters,
+      end: blocks.length === 1 ? l1Index * clusterSize + l1Entries * 8 : clusters * clusterSize,
+    };
+  }
+}
+
+/**
+ * Cluster indexes of the refcount blocks: the first at `first`, the others from `next` on. QEMU places a
+ * block when it is first needed, and then at once the one that describes where it lies.
+ */
+function placeBlocks(geometry: Geometry, first: number, next: number): readonly number[] {
+  const blocks: number[] = [first];
+  let free = next;
+  const place = (index: number): void => {
+    if (blocks[index] !== undefined) return;
+    const at = free++;
+    blocks[index] = at;
+    place(refcountTableIndexOf(geometry, at));
+  };
+  const last = refcountTableIndexOf(geometry, next - 1);
+  for (let index = 1; index <= last; index++) place(index);
+  return blocks;
+}
+
+function newHeader(options: CreateQcow2Options): Header {
+  const { backing, version = 3, lazyRefcounts = false } = options;
+  const { clusterSize = DEFAULT_CLUSTER_SIZE, refcountBits = DEFAULT_REFCOUNT_BITS } = options;
+  const clusterBits = Math.log2(clusterSize);
+  const refcountOrder = Math.log2(refcountBits);
+  const invalid = (message: string): DiskError => new DiskError('invalid', message);
+  if (!Number.isInteger(clusterBits) || clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX_CLUSTER_BITS)
+    throw invalid('Cluster size must be a power of two between 512 and 2048k');
+  if (version < 3 && lazyRefcounts)
+    throw invalid(
+      'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    );
+  if (!Number.isInteger(refcountOrder) || refcountOrder < 0 || refcountOrder > 6)
+    throw invalid('Refcount width must be a power of two and may not exceed 64 bits');
+  if (version < 3 && refcountBits !== 16)
+    throw invalid(
+      'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)',
+    );
+  refuseUnsupported(options, version);
+
+  const fields = { version, clusterBits, refcountOrder, incompatible: 0n } as const;
+  const geometry = geometryOf(fields);
+  const size = Math.ceil(options.size / 512) * 512;
+  const l1Entries = l1EntriesFor(geometry, size);
+  if (l1Entries * 8 > MAX_L1_BYTES || !Number.isSafeInteger(size)) {
+    const message = "The image size is too large for file format 'qcow2' (try using a larger cluster size)";
+    throw new DiskError('limit', message);
+  }
+  const { tableAt, tableClusters, l1At } = layoutOf(geometry, l1Entries);
+  const withNames = version === 3 && clusterSize >= SMALLEST_CLUSTER_WITH_NAMES;
+  return {
+    ...fields,
+    size,
+    cryptMethod: Encryption.none,
+    l1Entries,
+    l1At: hostOffset(l1Entries === 0 ? 0 : l1At),
+    refcountTableAt: hostOffset(tableAt),
+    refcountTableClusters: tableClusters,
+    snapshotCount: 0,
+    snapshotsAt: hostOffset(0),
+    compatible: lazyRefcounts ? Compatible.lazyRefcounts : 0n,
+    autoclear: 0n,
+    headerLength: version === 2 ? 72 : 112,
+    compressionType: Compression.zlib,
+    unknownFields: new Uint8Array(0),
+    extensions: {
+      ...noExtensions,
+      backingFormat: backing?.format,
+      featureNames: withNames ? qemuFeatureNames() : undefined,
+    },
+    backingName: backing === undefined ? undefined : nameBytes(backing),
+  };
+}
+
+function refuseUnsupported(options: CreateQcow2Options, version: 2 | 3): void {
+  const { preallocation = 'off', compressionType = 'zlib' } = options;
+  if (options.dataFileRaw === true && options.dataFile === undefined)
+    throw new DiskError('invalid', 'data-file-raw requires data-file');
+  if (compressionType !== 'zlib' && version < 3)
+    throw new DiskError(
+      'invalid',
+      'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    );
+  const wanted: readonly (readonly [option: string, isWanted: boolean])[] = [
+    [`preallocation=${preallocation}`, preallocation !== 'off'],
+    ['extended_l2', options.extendedL2 === true],
+    ['data_file', options.dataFile !== undefined],
+    [`compression_type=${compressionType}`, compressionType !== 'zlib'],
+    ['encryption', options.encryptFormat !== undefined],
+  ];
+  const refused = wanted.find(([, isWanted]) => isWanted);
+  if (refused !== undefined)
+    throw new DiskError('not-supported', `The option '${refused[0]}' is not supported yet for qcow2 images`);
+}
+
+function nameBytes(backing: BackingReference): Uint8Array {
+  const name = Buffer.from(backing.name, 'utf8');
+  const format = backing.format ?? '';
+  if (name.length === 0) throw new DiskError('invalid', 'Expected backing file name, got empty string');
+  if (name.includes(0) || format.includes('\0') || Buffer.byteLength(format) > 15)
+    throw new DiskError('invalid', 'The name or format of the backing file cannot be recorded');
+  if (name.length > MAX_BACKING_NAME)
+    throw new DiskError('invalid', `The name of the backing file is longer than ${MAX_BACKING_NAME} bytes`);
+  return name;
+}
