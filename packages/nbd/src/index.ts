@@ -1,2 +1,11 @@
 /** The NBD protocol, both ends: server and client. */
 export { formatNbdUri, isNbdUri, type NbdAddress, type NbdTarget, parseNbdUri } from './client/uri.ts';
+export { allocationDepth, baseAllocation, type MetaContext, type StatusRun } from './server/contexts.ts';
+export type { Export } from './server/export.ts';
+export {
+  type ListenAddress,
+  type ListenOptions,
+  listen,
+  type NbdServer,
+  type ServerAddress,
+} from './server/listen.ts';

@@ -1,0 +1,42 @@
+/**
+ * Buffers that are used again: a fresh buffer of 256 KiB costs its page faults every time.
+ *
+ * Sizes are powers of two with some room on top, so that a request of 256 KiB and its header fit into a
+ * buffer of the class of 256 KiB. Each buffer has an ArrayBuffer of its own that lives as long as the pool
+ * does, so that a device may remember its address.
+ */
+
+const smallestClass = 64 * 1024;
+/** On top of the power of two: any header of the protocol. */
+const headerRoom = 4096;
+
+/** Lends buffers and takes them back. */
+export class BufferPool {
+  readonly #free = new Map<number, Buffer[]>();
+  readonly #keep: number;
+  #kept = 0;
+
+  /** @param keep bytes of unused buffers that are kept; what is above goes to the garbage collector */
+  constructor(keep: number) {
+    this.#keep = keep;
+  }
+
+  /** A buffer of at least `length` bytes with anything in it. The borrower gives it back once, or forgets it. */
+  take(length: number): Buffer {
+    let size = smallestClass;
+    while (size + headerRoom < length) size *= 2;
+    const buffer = this.#free.get(size + headerRoom)?.pop();
+    if (buffer === undefined) return Buffer.allocUnsafeSlow(size + headerRoom);
+    this.#kept -= buffer.length;
+    return buffer;
+  }
+
+  /** Takes back a buffer that `take` gave. It must not be used any more, not even by a write under way. */
+  give(buffer: Buffer): void {
+    if (this.#kept + buffer.length > this.#keep) return;
+    this.#kept += buffer.length;
+    const free = this.#free.get(buffer.length);
+    if (free === undefined) this.#free.set(buffer.length, [buffer]);
+    else free.push(buffer);
+  }
+}

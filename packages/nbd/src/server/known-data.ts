@@ -1,0 +1,38 @@
+/**
+ * What a connection remembers of a disk's extents, so that most reads need not ask.
+ *
+ * Only data is remembered: to send zeros as bytes is always right, so this is never wrong, whatever is
+ * written or discarded meanwhile.
+ */
+import type { BlockSource } from '@strata/block';
+import { isZeros } from './read-layout.ts';
+
+const shortest = 64 * 1024;
+const longest = 2 ** 50;
+
+/** One range that is known to be data throughout. */
+export class KnownData {
+  #start = 0;
+  #end = 0;
+  #reach = shortest;
+
+  covers(offset: number, length: number): boolean {
+    return offset >= this.#start && offset + length <= this.#end;
+  }
+
+  /**
+   * Asks about a range, and further than it if answers have been long. True: it is all data. False: it is
+   * not, or that is not known without waiting.
+   */
+  learn(source: BlockSource, offset: number, length: number): boolean {
+    const limit = Math.min(Math.max(length, this.#reach), source.size - offset);
+    const extent = source.tryExtentAt(offset, limit);
+    if (extent === undefined) return false;
+    if (extent.length < limit) this.#reach = Math.max(shortest, this.#reach / 2);
+    else this.#reach = Math.min(longest, this.#reach * 2);
+    if (isZeros(extent)) return false;
+    this.#start = offset;
+    this.#end = offset + extent.length;
+    return extent.length >= length;
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * The server: an address, the exports, and the clients that are being served.
+ *
+ * It dies of no request and no client. Stopping it answers what has been asked for, refuses what comes
+ * after that, and flushes every disk that could be written.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { BlockDevice } from '@strata/block';
+import { Budget } from './budget.ts';
+import { BufferPool } from './buffer-pool.ts';
+import { Connection, type ConnectionHost } from './connection.ts';
+import { type Export, type ServedExport, servedExport } from './export.ts';
+import {
+  defaultConnections,
+  globalBudget,
+  handshakeTimeoutMs,
+  pooledBytes,
+  stalledChecks,
+  stalledMs,
+  waitingConnections,
+} from './limits.ts';
+import { listenOn } from './listen-on.ts';
+import { listenOnPath } from './unix-socket.ts';
+import { Wakefulness } from './wakefulness.ts';
+
+/** Where a server listens: a unix socket, TCP, or a listening socket that was inherited. */
+export type ListenAddress =
+  | { readonly path: string }
+  /** Port 0 is a free one; without a host it is this machine only. */
+  | { readonly port: number; readonly host?: string }
+  | { readonly fd: number };
+
+/** Where a server really listens. */
+export type ServerAddress =
+  | { readonly path: string }
+  | { readonly port: number; readonly host: string }
+  | { readonly fd: number };
+
+/** What a server is told. */
+export interface ListenOptions {
+  /** At least one, no two of one name. */
+  readonly exports: readonly Export[];
+  readonly address: ListenAddress;
+  /** Clients that are served at a time, 100 if not given; more wait. With 1, clients are not told that they may connect often. */
+  readonly maxConnections?: number;
+  /** How long a client may take to choose an export; 10 s if not given. */
+  readonly handshakeTimeoutMs?: number;
+  /** Whether the loop stays awake for a moment after traffic (see wakefulness.ts); true if not given. */
+  readonly spin?: boolean;
+  /** Hears of errors that are no client's business: bugs, which clients see as EIO. */
+  readonly onError?: (error: unknown) => void;
+}
+
+/** A server that listens. Disposing of it closes it with the default grace. */
+export interface NbdServer extends AsyncDisposable {
+  readonly address: ServerAddress;
+  /** Clients that are being served. */
+  readonly connections: number;
+  /**
+   * Stops: no new clients; requests under way are answered, later ones refused; then connections end. Those
+   * that have not ended after `graceMs` (5000 if not given) are cut. Resolves when all disks are flushed and
+   * nothing uses them any more. Calling it again shortens the grace.
+   * @throws what a disk's flush rejects with, after all else is done
+   */
+  close(options?: { readonly graceMs?: number }): Promise<void>;
+}
+
+/**
+ * Serves disks over NBD. They stay the caller's, and must stay open until `close` has resolved.
+ * @throws {DiskError} busy, exists, denied, not-found, limit, io for the address
+ * @throws {RangeError} for two exports of one name
+ */
+export async function listen(options: ListenOptions): Promise<NbdServer> {
+  const server = new RunningServer(options);
+  await server.open(options.address);
+  return server;
+}
+
+class RunningServer implements NbdServer, ConnectionHost {
+  readonly exports: ReadonlyMap<string, ServedExport>;
+  readonly multiple: boolean;
+  readonly handshakeTimeoutMs: number;
+  readonly resources: ConnectionHost['resources'];
+  readonly #maxConnections: number;
+  readonly #server: Server;
+  readonly #served = new Set<Connection>();
+  readonly #waiting: Socket[] = [];
+  #address: ServerAddress | undefined;
+  #removeSocket: () => Promise<void> = async () => undefined;
+  #stallCheck: NodeJS.Timeout | undefined;
+  #closing: Promise<void> | undefined;
+  #drained: () => void = () => undefined;
+
+  constructor(options: ListenOptions) {
+    this.exports = new Map(options.exports.map((offered) => [offered.name, servedExport(offered)]));
+    if (this.exports.size !== options.exports.length) throw new RangeError('two exports have one name');
+    this.#maxConnections = options.maxConnections ?? defaultConnections;
+    this.multiple = this.#maxConnections !== 1;
+    this.handshakeTimeoutMs = options.handshakeTimeoutMs ?? handshakeTimeoutMs;
+    this.resources = {
+      pool: new BufferPool(pooledBytes),
+      budget: new Budget(globalBudget),
+      wakefulness: options.spin === false ? undefined : new Wakefulness(),
+      report: options.onError ?? (() => undefined),
+    };
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true });
+    this.#server.on('connection', (socket) => this.#accept(socket));
+  }
+
+  async open(address: ListenAddress): Promise<void> {
+    if ('path' in address && process.platform !== 'win32') {
+      this.#removeSocket = await listenOnPath(this.#server, address.path);
+      this.#address = { path: address.path };
+    } else {
+      await listenOn(this.#server, 'port' in address ? { host: 'localhost', ...address } : address);
+      const bound = this.#server.address();
+      this.#address =
+        typeof bound === 'object' && bound !== null && 'port' in address
+          ? { host: bound.address, port: bound.port }
+          : (address as ServerAddress);
+    }
+    this.#server.on('error', this.resources.report);
+    this.#stallCheck = setInterval(() => this.#cutStalled(), stalledMs / stalledChecks).unref();
+  }
+
+  get address(): ServerAddress {
+    if (this.#address === undefined) throw new TypeError('the server does not listen yet');
+    return this.#address;
+  }
+
+  get connections(): number {
+    return this.#served.size;
+  }
+
+  get stopping(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  /** A connection has less to do. */
+  idle(): void {
+    if (this.stopping && ![...this.#served].some((connection) => connection.busy)) this.#drained();
+  }
+
+  close(options: { readonly graceMs?: number } = {}): Promise<void> {
+    const timer = setTimeout(() => {
+      this.#drained();
+      for (const connection of this.#served) connection.destroy();
+    }, options.graceMs ?? 5000);
+    this.#closing ??= this.#close();
+    return this.#closing.finally(() => clearTimeout(timer));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const drained = new Promise<void>((resolve) => {
+      this.#drained = resolve;
+    });
+    this.#server.close();
+    clearInterval(this.#stallCheck);
+    for (const socket of this.#waiting.splice(0)) socket.destroy();
+    for (const connection of this.#served) connection.stop();
+    await this.#removeSocket();
+    this.idle();
+    await drained;
+    const left = [...this.#served];
+    for (const connection of left) connection.end();
+    await Promise.all(left.map((connection) => connection.settled));
+    await this.#flush();
+  }
+
+  /** Each disk once, however many names it has; the first failure is told when all have been tried. */
+  async #flush(): Promise<void> {
+    const devices = new Set<BlockDevice>();
+    for (const { device } of this.exports.values()) if (device) devices.add(device);
+    const results = await Promise.allSettled(Array.from(devices, (device) => device.flush()));
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  #accept(socket: Socket): void {
+    socket.on('error', () => undefined);
+    if (this.#served.size < this.#maxConnections) this.#serve(socket);
+    else if (this.#waiting.length < waitingConnections) this.#waiting.push(socket);
+    else socket.destroy();
+  }
+
+  #serve(socket: Socket): void {
+    const connection = new Connection(socket, this);
+    this.#served.add(connection);
+    void connection.settled.then(() => {
+      this.#served.delete(connection);
+      const next = this.#waiting.shift();
+      if (next) this.#serve(next);
+    });
+  }
+
+  /** Cuts off who holds memory that others wait for, and moves nothing. */
+  #cutStalled(): void {
+    const wanted = this.resources.budget.wanted;
+    for (const connection of this.#served) {
+      if (connection.countStill() >= stalledChecks && wanted && connection.owed > 0) connection.destroy();
+    }
+  }
+}

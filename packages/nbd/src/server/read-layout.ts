@@ -1,0 +1,141 @@
+/**
+ * How the reply to a READ is divided into chunks of bytes and chunks of zeros, and laid out in a buffer.
+ *
+ * Headers and room for bytes stand behind each other, so that bytes are read straight into their places.
+ * With simple replies, or DF, a reply is one piece; otherwise zeros travel as a number.
+ *
+ * Spec: proto.md, "Request types", NBD_CMD_READ
+ */
+import type { BlockSource, Extent } from '@strata/block';
+import { CommandFlag, ReplyFlag, ReplyType } from '../protocol/numbers.ts';
+import {
+  chunkHeaderLength,
+  offsetDataHeaderLength,
+  offsetHoleLength,
+  simpleReplyLength,
+  writeChunkHeader,
+  writeOffset,
+  writeSimpleReply,
+} from '../protocol/reply.ts';
+import type { RequestHeader } from '../protocol/request.ts';
+
+/** Chunks of one reply; what is divided finer is sent as bytes. */
+const maxPieces = 16;
+
+/** The longest that headers may be which stand in a read reply. */
+export const readHeadersLength = maxPieces * (chunkHeaderLength + offsetHoleLength);
+
+/** A part of a reply. */
+export interface Piece {
+  readonly offset: number;
+  readonly length: number;
+  readonly zeros: boolean;
+}
+
+/** A reply that is laid out in a buffer and waits for its bytes. */
+export interface ReadLayout {
+  /** Bytes of the reply, headers and all. */
+  readonly length: number;
+  /** Where bytes go, and from where on the disk. */
+  readonly parts: readonly { readonly into: Buffer; readonly offset: number }[];
+}
+
+/** True if no bytes need to be sent for an extent. */
+export const isZeros = (extent: Extent): boolean => extent.kind !== 'data' && extent.kind !== 'compressed';
+
+/** The pieces of a range, put together extent by extent. */
+export class ReadPlan {
+  readonly pieces: Piece[] = [];
+  #offset: number;
+  readonly #end: number;
+
+  constructor(offset: number, length: number) {
+    this.#offset = offset;
+    this.#end = offset + length;
+  }
+
+  /** Goes on with what can be known without waiting. False: the rest must be waited for. */
+  tryComplete(source: BlockSource): boolean {
+    while (this.#offset < this.#end) {
+      const extent = source.tryExtentAt(this.#offset, this.#end - this.#offset);
+      if (extent === undefined) return false;
+      this.#add(extent);
+    }
+    return true;
+  }
+
+  async complete(source: BlockSource): Promise<void> {
+    while (!this.tryComplete(source)) {
+      this.#add(await source.extentAt(this.#offset, this.#end - this.#offset));
+    }
+  }
+
+  #add(extent: Extent): void {
+    const zeros = isZeros(extent) && this.pieces.length < maxPieces - 1;
+    const last = this.pieces.at(-1);
+    if (last?.zeros === zeros) this.pieces.pop();
+    const offset = last?.zeros === zeros ? last.offset : this.#offset;
+    this.#offset += extent.length;
+    this.pieces.push({ offset, length: this.#offset - offset, zeros });
+  }
+}
+
+/** True if the reply to `request` must be one piece. */
+export function mustBeWhole(request: RequestHeader, structured: boolean): boolean {
+  return !structured || (request.flags & CommandFlag.dontFragment) !== 0;
+}
+
+/** Lays a structured reply out at `at`. */
+export function layOutChunks(
+  into: Buffer,
+  at: number,
+  request: RequestHeader,
+  pieces: readonly Piece[],
+): ReadLayout {
+  const parts: { into: Buffer; offset: number }[] = [];
+  let position = at;
+  for (const [index, { offset, length, zeros }] of pieces.entries()) {
+    const flags = index === pieces.length - 1 ? ReplyFlag.done : 0;
+    const body = position + chunkHeaderLength;
+    if (zeros) {
+      writeChunkHeader(into, position, flags, ReplyType.offsetHole, request, offsetHoleLength);
+      writeOffset(into, body, offset);
+      into.writeUInt32BE(length, body + offsetDataHeaderLength);
+      position = body + offsetHoleLength;
+    } else {
+      writeDataHeader(into, position, flags, request, offset, length);
+      const start = body + offsetDataHeaderLength;
+      position = start + length;
+      parts.push({ into: into.subarray(start, position), offset });
+    }
+  }
+  return { length: position - at, parts };
+}
+
+/** Writes what stands before the bytes in a reply that is one piece of bytes. Returns its length. */
+export function writeWholeHeader(
+  into: Buffer,
+  at: number,
+  request: RequestHeader,
+  structured: boolean,
+): number {
+  if (!structured) {
+    writeSimpleReply(into, at, 0, request);
+    return simpleReplyLength;
+  }
+  writeDataHeader(into, at, ReplyFlag.done, request, request.offset, request.length);
+  return chunkHeaderLength + offsetDataHeaderLength;
+}
+
+function writeDataHeader(
+  into: Buffer,
+  at: number,
+  flags: number,
+  request: RequestHeader,
+  offset: number,
+  length: number,
+): void {
+  const type = ReplyType.offsetData;
+  writeChunkHeader(into, at, flags, type, request, offsetDataHeaderLength + length);
+  writeOffset(into, at + chunkHeaderLength, offset);
+}

@@ -1,0 +1,84 @@
+/**
+ * READ on one connection: at once out of memory or the page cache, or else in a buffer of its own.
+ *
+ * Spec: proto.md, "Request types", NBD_CMD_READ
+ */
+import type { BlockSource } from '@strata/block';
+import type { RequestHeader } from '../protocol/request.ts';
+import { KnownData } from './known-data.ts';
+import { layOutChunks, mustBeWhole, ReadPlan, readHeadersLength, writeWholeHeader } from './read-layout.ts';
+import type { Replies } from './replies.ts';
+
+/** A longer READ does not fit into a block of replies. */
+const longestAtOnce = 256 * 1024;
+
+/** Bytes of a buffer for the reply to a READ of `length`. */
+export function readBufferLength(length: number): number {
+  return length + readHeadersLength;
+}
+
+/** Answers READs of one disk. */
+export class Reads {
+  readonly #source: BlockSource;
+  readonly #structured: boolean;
+  readonly #replies: Replies;
+  readonly #known = new KnownData();
+
+  constructor(source: BlockSource, structured: boolean, replies: Replies) {
+    this.#source = source;
+    this.#structured = structured;
+    this.#replies = replies;
+  }
+
+  /** Answers without waiting. False: nothing was answered. */
+  tryAnswer(request: RequestHeader): boolean {
+    const { offset, length } = request;
+    if (length > longestAtOnce) return false;
+    const whole = mustBeWhole(request, this.#structured) || this.#known.covers(offset, length);
+    return whole || this.#known.learn(this.#source, offset, length)
+      ? this.#tryWhole(request)
+      : this.#tryPieces(request);
+  }
+
+  #tryWhole(request: RequestHeader): boolean {
+    const { offset, length } = request;
+    const at = this.#replies.reserve(readBufferLength(length));
+    const bytes = this.#replies.bytes;
+    const start = at + writeWholeHeader(bytes, at, request, this.#structured);
+    if (!this.#source.tryRead(bytes.subarray(start, start + length), offset)) return false;
+    this.#replies.commit(start + length - at);
+    return true;
+  }
+
+  #tryPieces(request: RequestHeader): boolean {
+    const plan = new ReadPlan(request.offset, request.length);
+    if (!plan.tryComplete(this.#source)) return false;
+    const at = this.#replies.reserve(readBufferLength(request.length));
+    const layout = layOutChunks(this.#replies.bytes, at, request, plan.pieces);
+    for (const { into, offset } of layout.parts) {
+      if (!this.#source.tryRead(into, offset)) return false;
+    }
+    this.#replies.commit(layout.length);
+    return true;
+  }
+
+  /**
+   * Fills a buffer of `readBufferLength` with the whole reply, and resolves with its length.
+   * @throws what the disk rejects with; nothing is written to `into` any more then
+   */
+  async fill(request: Readonly<RequestHeader>, into: Buffer): Promise<number> {
+    const { offset, length } = request;
+    if (mustBeWhole(request, this.#structured)) {
+      const start = writeWholeHeader(into, 0, request, this.#structured);
+      await this.#source.read(into.subarray(start, start + length), offset);
+      return start + length;
+    }
+    const plan = new ReadPlan(offset, length);
+    await plan.complete(this.#source);
+    const layout = layOutChunks(into, 0, request, plan.pieces);
+    const reads = layout.parts.map((part) => this.#source.read(part.into, part.offset));
+    const failed = (await Promise.allSettled(reads)).find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+    return layout.length;
+  }
+}

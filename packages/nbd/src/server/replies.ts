@@ -1,0 +1,104 @@
+/**
+ * The replies of one connection on their way out.
+ *
+ * Replies are written one behind the other into a block, and the block is sent when the requests that
+ * arrived together are answered, or when enough has gathered. What is too large for a block comes in a
+ * buffer of its own. Replies may go out in any order.
+ */
+import type { BufferPool } from './buffer-pool.ts';
+import type { Transport } from './transport.ts';
+
+const blockLength = 256 * 1024;
+/** A block with so much in it is sent at once, so that the peer can begin. */
+const sendAt = 128 * 1024;
+
+/** Collects and sends replies. After `close` everything is accepted and nothing is sent. */
+export class Replies {
+  readonly #pool: BufferPool;
+  readonly #transport: Transport;
+  readonly #onSent: () => void;
+  #block: Buffer | undefined;
+  #fill = 0;
+  #unsent = 0;
+  #flushing = false;
+  #closed = false;
+
+  /** @param onSent is called each time that `unsent` has become less */
+  constructor(pool: BufferPool, transport: Transport, onSent: () => void) {
+    this.#pool = pool;
+    this.#transport = transport;
+    this.#onSent = onSent;
+  }
+
+  /** Bytes that the peer has not taken yet. */
+  get unsent(): number {
+    return this.#unsent + this.#fill;
+  }
+
+  /** The block that `reserve` spoke of. */
+  get bytes(): Buffer {
+    this.#block ??= this.#pool.take(blockLength);
+    return this.#block;
+  }
+
+  /** Where in `bytes` up to `length` bytes may be written, at most a block with headers. They count only after `commit`. */
+  reserve(length: number): number {
+    if (this.#fill > 0 && this.bytes.length - this.#fill < length) this.flush();
+    return this.#fill;
+  }
+
+  /** `length` bytes, written where `reserve` said, are a reply. */
+  commit(length: number): void {
+    this.#fill += length;
+    if (this.#fill >= sendAt) this.flush();
+  }
+
+  /** Copies the first `length` bytes of a buffer, at most a block, as a reply. */
+  append(buffer: Buffer, length: number): void {
+    const at = this.reserve(length);
+    buffer.copy(this.bytes, at, 0, length);
+    this.commit(length);
+  }
+
+  /** Sends the first `length` bytes of a buffer; `sent` is called when it may be used again. */
+  send(buffer: Buffer, length: number, sent: () => void): void {
+    if (this.#closed) {
+      sent();
+      return;
+    }
+    this.#unsent += length;
+    this.#transport.write(length < buffer.length ? buffer.subarray(0, length) : buffer, () => {
+      this.#unsent -= length;
+      sent();
+      this.#onSent();
+    });
+  }
+
+  /** Sends what has gathered. */
+  flush(): void {
+    const block = this.#block;
+    if (block === undefined || this.#fill === 0) return;
+    const length = this.#fill;
+    this.#block = undefined;
+    this.#fill = 0;
+    this.send(block, length, () => this.#pool.give(block));
+  }
+
+  /** Sends what has gathered when all that is ready now has been answered. */
+  flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    setImmediate(() => {
+      this.#flushing = false;
+      this.flush();
+    });
+  }
+
+  /** The connection is gone. */
+  close(): void {
+    this.#closed = true;
+    if (this.#block) this.#pool.give(this.#block);
+    this.#block = undefined;
+    this.#fill = 0;
+  }
+}

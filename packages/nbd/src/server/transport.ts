@@ -1,0 +1,34 @@
+/**
+ * How bytes come and go: all that a connection needs of a socket, plain or (later) TLS.
+ *
+ * Bytes are put where the listener wants them, so that a payload is received in one piece and parsed where
+ * it lies.
+ */
+
+/** A stream of bytes in both directions. */
+export interface Transport {
+  /**
+   * Sends `bytes`, which must stay unchanged until `sent` is called: once, and also if the connection is
+   * lost. After the end it does nothing but call `sent`.
+   */
+  write(bytes: Buffer, sent: () => void): void;
+  /** Receives nothing more until `resume`. */
+  pause(): void;
+  resume(): void;
+  /** Sends what has been written, then closes. */
+  end(): void;
+  /** Closes at once. */
+  destroy(): void;
+}
+
+/** What a transport tells. */
+export interface TransportListener {
+  /** Where the next bytes are to be put; at least one byte. Asked for once before each `received`. */
+  space(): Buffer;
+  /** So many bytes are now at the start of the last `space`. */
+  received(length: number): void;
+  /** The peer will send no more. */
+  ended(): void;
+  /** The connection is gone. Called once, and last but for `sent` of writes under way. */
+  closed(): void;
+}
