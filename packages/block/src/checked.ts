@@ -7,7 +7,7 @@
  * is still running.
  */
 import type { BlockDevice, BlockSource, Capabilities, Extent, ZeroOptions } from './device.ts';
-import { DiskError } from './errors.ts';
+import { Lifetime } from './lifetime.ts';
 
 /** @throws {RangeError} unless the range lies inside a disk of `size` bytes. */
 export function checkRange(offset: number, length: number, size: number): void {
@@ -19,9 +19,21 @@ export function checkRange(offset: number, length: number, size: number): void {
   }
 }
 
+/** The most bytes an extent at `offset` may have. @throws {RangeError} */
+function extentLimit(offset: number, limit: number, size: number): number {
+  checkRange(offset, 1, size);
+  if (!Number.isSafeInteger(limit) || limit < 1) throw new RangeError(`extent of at most ${limit} bytes`);
+  return Math.min(limit, size - offset);
+}
+
 function checkExtent(extent: Extent, offset: number, limit: number): Extent {
-  const fits = extent.offset === offset && extent.length >= 1 && extent.length <= limit;
-  if (!fits || (extent.depth === 0) !== (extent.kind === 'hole')) {
+  const fits = extent.offset === offset && Number.isSafeInteger(extent.length);
+  if (
+    !fits ||
+    extent.length < 1 ||
+    extent.length > limit ||
+    (extent.depth === 0) !== (extent.kind === 'hole')
+  ) {
     throw new RangeError(`driver answered ${JSON.stringify(extent)} for ${offset}+${limit}`);
   }
   return extent;
@@ -30,9 +42,7 @@ function checkExtent(extent: Extent, offset: number, limit: number): Extent {
 class CheckedSource implements BlockSource {
   readonly size: number;
   readonly #inner: BlockSource;
-  #running = 0;
-  #disposed: Promise<void> | undefined;
-  #idle: (() => void) | undefined;
+  protected readonly lifetime = new Lifetime();
 
   constructor(inner: BlockSource) {
     this.size = inner.size;
@@ -41,59 +51,41 @@ class CheckedSource implements BlockSource {
     this.#inner = inner;
   }
 
-  /** @throws {DiskError} closed; @throws {RangeError} */
-  protected check(offset: number, length: number): void {
-    if (this.#disposed !== undefined) throw new DiskError('closed', 'the disk is closed');
-    checkRange(offset, length, this.size);
-  }
-
-  /** Counts a running call until it settles, without putting a promise between it and the caller. */
-  protected track<T>(call: Promise<T>): Promise<T> {
-    this.#running++;
-    call.then(this.#settled, this.#settled);
-    return call;
-  }
-
-  readonly #settled = (): void => {
-    if (--this.#running === 0) this.#idle?.();
-  };
-
   async read(into: Uint8Array, offset: number): Promise<void> {
-    this.check(offset, into.length);
-    if (into.length > 0) await this.track(this.#inner.read(into, offset));
+    this.lifetime.enter();
+    try {
+      checkRange(offset, into.length, this.size);
+      if (into.length > 0) await this.#inner.read(into, offset);
+    } finally {
+      this.lifetime.leave();
+    }
   }
 
   tryRead(into: Uint8Array, offset: number): boolean {
-    this.check(offset, into.length);
+    this.lifetime.check();
+    checkRange(offset, into.length, this.size);
     return into.length === 0 || this.#inner.tryRead(into, offset);
   }
 
   async extentAt(offset: number, limit: number): Promise<Extent> {
-    this.check(offset, 1);
-    const most = Math.min(limit, this.size - offset);
-    if (!(most >= 1)) throw new RangeError(`extent of at most ${limit} bytes`);
-    return checkExtent(await this.track(this.#inner.extentAt(offset, most)), offset, most);
+    this.lifetime.enter();
+    try {
+      const most = extentLimit(offset, limit, this.size);
+      return checkExtent(await this.#inner.extentAt(offset, most), offset, most);
+    } finally {
+      this.lifetime.leave();
+    }
   }
 
   tryExtentAt(offset: number, limit: number): Extent | undefined {
-    this.check(offset, 1);
-    const most = Math.min(limit, this.size - offset);
+    this.lifetime.check();
+    const most = extentLimit(offset, limit, this.size);
     const extent = this.#inner.tryExtentAt(offset, most);
     return extent && checkExtent(extent, offset, most);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    this.#disposed ??= this.#dispose();
-    return this.#disposed;
-  }
-
-  async #dispose(): Promise<void> {
-    if (this.#running > 0) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
-      });
-    }
-    await this.#inner[Symbol.asyncDispose]();
+    return this.lifetime.end(async () => this.#inner[Symbol.asyncDispose]());
   }
 }
 
@@ -108,23 +100,42 @@ class CheckedDevice extends CheckedSource implements BlockDevice {
   }
 
   async write(from: Uint8Array, offset: number): Promise<void> {
-    this.check(offset, from.length);
-    if (from.length > 0) await this.track(this.#inner.write(from, offset));
+    this.lifetime.enter();
+    try {
+      checkRange(offset, from.length, this.size);
+      if (from.length > 0) await this.#inner.write(from, offset);
+    } finally {
+      this.lifetime.leave();
+    }
   }
 
   async zero(offset: number, length: number, how?: ZeroOptions): Promise<void> {
-    this.check(offset, length);
-    if (length > 0) await this.track(this.#inner.zero(offset, length, how));
+    this.lifetime.enter();
+    try {
+      checkRange(offset, length, this.size);
+      if (length > 0) await this.#inner.zero(offset, length, how);
+    } finally {
+      this.lifetime.leave();
+    }
   }
 
   async discard(offset: number, length: number): Promise<void> {
-    this.check(offset, length);
-    if (length > 0) await this.track(this.#inner.discard(offset, length));
+    this.lifetime.enter();
+    try {
+      checkRange(offset, length, this.size);
+      if (length > 0) await this.#inner.discard(offset, length);
+    } finally {
+      this.lifetime.leave();
+    }
   }
 
   async flush(): Promise<void> {
-    this.check(0, 0);
-    await this.track(this.#inner.flush());
+    this.lifetime.enter();
+    try {
+      await this.#inner.flush();
+    } finally {
+      this.lifetime.leave();
+    }
   }
 }
 

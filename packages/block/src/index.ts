@@ -1,4 +1,5 @@
 /** What a disk is: the contracts and the parts that every other package stands on. */
+export { fitsU64, getU16, getU32, getU64, putU16, putU32, putU64 } from './big-endian.ts';
 export { checkedDevice, checkedSource, checkRange } from './checked.ts';
 export type {
   BlockDevice,
@@ -10,6 +11,20 @@ export type {
   HostSource,
   ZeroOptions,
 } from './device.ts';
+export type { FileSource } from './devices/file.ts';
+export { MemoryDevice } from './devices/memory.ts';
+export {
+  type CreateFileOptions,
+  createFile,
+  type OpenFileOptions,
+  openFile,
+  type WritableFile,
+} from './devices/open-file.ts';
+export { errnoName, errnoSentence, hostError } from './errno.ts';
 export type { ErrorCode, ErrorContext } from './errors.ts';
 export { DiskError, isDiskError, withContext } from './errors.ts';
 export type { BackingReference, ImageFormat, Layer, LayerSource, Mapping } from './layer.ts';
+export { raw } from './layers/raw.ts';
+export { Lifetime } from './lifetime.ts';
+export { LOCKS, type LockMode, type Permission } from './posix/locks.ts';
+export { isZero, isZeroRange, type ZeroRun, zeroRunAt } from './zeros.ts';

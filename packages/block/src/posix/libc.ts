@@ -1,0 +1,109 @@
+/**
+ * The C library's calls that node:fs does not offer: lseek, fallocate, fcntl, preadv2.
+ *
+ * Called through koffi, on 64-bit little-endian Linux; elsewhere there is no `Libc` and whoever wants one
+ * does without. koffi takes some milliseconds to load, so it is loaded when the first file needs it.
+ *
+ * errno: after a synchronous call it is read before anything else can run. For an asynchronous call koffi
+ * (3.2 and later) keeps the errno of the thread that made it and puts it back for the duration of the
+ * callback, so it is right there and nowhere later.
+ */
+import { errnoError } from '../errno.ts';
+import { DiskError } from '../errors.ts';
+
+/** Calls that exist on this host. Results are as in C: -1 is a failure, and `errno()` then tells which. */
+export interface Libc {
+  /** The errno of the call that was just made. */
+  errno(): number;
+  /** Where the bytes of `buffer` lie, for arguments of type address; valid as long as the buffer lives. */
+  address(buffer: ArrayBufferLike): number;
+  lseek(fd: number, offset: number, whence: number): number;
+  fcntl(fd: number, command: number, address: number): number;
+  /** Undefined where the C library is too old. */
+  readonly preadv2:
+    | ((fd: number, vectors: number, count: number, offset: number, flags: number) => number)
+    | undefined;
+  /** Runs on a thread of its own. Resolves to 0 or to the errno. */
+  fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>;
+}
+
+const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64'];
+
+let loading: Promise<Libc | undefined> | undefined;
+
+/**
+ * The C library; undefined on hosts where these calls are not known to be alike.
+ *
+ * @throws {DiskError} not-supported where they should be there and koffi cannot be loaded
+ */
+export function loadLibc(): Promise<Libc | undefined> {
+  loading ??= load();
+  return loading;
+}
+
+async function load(): Promise<Libc | undefined> {
+  if (process.platform !== 'linux' || !ARCHITECTURES.includes(process.arch)) return undefined;
+  try {
+    return bind(await import('koffi'));
+  } catch (cause) {
+    throw new DiskError('not-supported', 'the package koffi, which calls the C library, cannot be loaded', {
+      cause,
+    });
+  }
+}
+
+function bind(koffi: typeof import('koffi')): Libc {
+  const library = koffi.load(null);
+  const optional = (name: string, result: string, args: string[]) => {
+    try {
+      return library.func(name, result, args);
+    } catch {
+      return undefined;
+    }
+  };
+  const fallocate = library.func('fallocate', 'int', ['int', 'int', 'int64', 'int64']);
+  const inTurn = turns(MOST_CALLS);
+  return {
+    errno: () => koffi.errno(),
+    address: (buffer) => Number(koffi.address(buffer)),
+    lseek: library.func('lseek', 'int64', ['int', 'int64', 'int']),
+    // The variadic argument of fcntl travels like a named one in the calling conventions of these hosts.
+    fcntl: library.func('fcntl', 'int', ['int', 'int', 'uintptr_t']),
+    preadv2: optional('preadv2', 'int64', ['int', 'uintptr_t', 'int', 'int64', 'int']),
+    fallocate: (fd, mode, offset, length) =>
+      inTurn(
+        () =>
+          new Promise((resolve, reject) => {
+            fallocate.async(fd, mode, offset, length, (error: unknown, result: number) => {
+              if (error) reject(error);
+              else resolve(result === 0 ? 0 : koffi.errno());
+            });
+          }),
+      ),
+  };
+}
+
+/** koffi throws when more calls than its limit (256) are queued; so many at once gain nothing anyway. */
+const MOST_CALLS = 32;
+
+/** Lets at most `most` of the calls it is given run at once; the rest wait in order. */
+function turns(most: number): <T>(call: () => Promise<T>) => Promise<T> {
+  const waiting: (() => void)[] = [];
+  let running = 0;
+  return async (call) => {
+    if (running === most) await new Promise<void>((resolve) => waiting.push(resolve));
+    else running++;
+    try {
+      return await call();
+    } finally {
+      const next = waiting.shift();
+      if (next) next();
+      else running--;
+    }
+  };
+}
+
+/** The failure of the call that was just made. */
+export function libcError(libc: Libc, op: string, context: { readonly path?: string } = {}): DiskError {
+  return errnoError(libc.errno(), { ...context, op });
+}
