@@ -1,10 +1,9 @@
 /** Typed drivers for nbdkit and libnbd's tools. */
-import { existsSync } from 'node:fs';
-import { runOk, type Server, serve } from './run.ts';
+import { accepts, runOk, type Server, serve } from './run.ts';
 
 /** Serves with `nbdkit` on a unix socket until it is disposed of. `args` name filters, plugin and parameters. */
 export function nbdkit(socket: string, args: readonly string[]): Promise<Server> {
-  return serve('nbdkit', ['-f', '-U', socket, ...args], () => existsSync(socket));
+  return serve('nbdkit', ['-f', '-U', socket, ...args], () => accepts(socket));
 }
 
 /** An extent as `nbdinfo --map --json` prints it. */

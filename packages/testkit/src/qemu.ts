@@ -1,6 +1,5 @@
 /** Typed drivers for QEMU's tools, so that a test states a fact in three lines. */
-import { existsSync } from 'node:fs';
-import { type Finished, run, runOk, type Server, serve } from './run.ts';
+import { accepts, type Finished, run, runOk, type Server, serve } from './run.ts';
 
 /** A line of `qemu-img map --output=json`. */
 export interface MapEntry {
@@ -77,5 +76,5 @@ export function qemuNbd(
   socket: string,
   args: readonly string[] = ['-f', 'qcow2'],
 ): Promise<Server> {
-  return serve('qemu-nbd', ['-k', socket, '-t', '-e', '0', ...args, path], () => existsSync(socket));
+  return serve('qemu-nbd', ['-k', socket, '-t', '-e', '0', ...args, path], () => accepts(socket));
 }

@@ -1,5 +1,6 @@
 /** Runs other programs: to their end, or as servers that a test starts and stops. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { connect } from 'node:net';
 
 /** How a program ended. */
 export interface Finished {
@@ -98,4 +99,16 @@ export async function serve(
       await stop();
     },
   };
+}
+
+/** True if something takes connections on a unix socket. That the socket exists is not enough: it is bound before. */
+export function accepts(socket: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(socket);
+    probe.on('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.on('error', () => resolve(false));
+  });
 }
