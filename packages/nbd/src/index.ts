@@ -1,4 +1,6 @@
 /** The NBD protocol, both ends: server and client. */
+export { type NbdConnection, type NbdInfo, type OpenNbdOptions, openNbd } from './client/device.ts';
+export { listExports } from './client/list.ts';
 export { formatNbdUri, isNbdUri, type NbdAddress, type NbdTarget, parseNbdUri } from './client/uri.ts';
 export { allocationDepth, baseAllocation, type MetaContext, type StatusRun } from './server/contexts.ts';
 export type { Export } from './server/export.ts';

@@ -1,0 +1,177 @@
+/**
+ * The negotiation that opens an export: everything useful is asked for, nothing optional is insisted on.
+ *
+ * Structured replies, then metadata contexts (which need them), then GO with its information; a server that
+ * does not know GO, or no option but one, is asked by EXPORT_NAME.
+ *
+ * Spec: proto.md, "Option types", "Size constraints"
+ */
+import { DiskError, isDiskError } from '@strata/block';
+import {
+  decodeExportNameReply,
+  type ExportSummary,
+  encodeOption,
+  exportNameReplyLength,
+  reservedZeroes,
+} from '../protocol/handshake.ts';
+import { InfoType, Option, OptionReply, TransmissionFlag } from '../protocol/numbers.ts';
+import {
+  type BlockSizes,
+  decodeInfo,
+  decodeMetaContextReply,
+  encodeGoRequest,
+  encodeMetaContextRequest,
+  type MetaContextReply,
+} from '../protocol/options.ts';
+import { printable } from '../protocol/text.ts';
+import type { Negotiation } from './negotiation.ts';
+import { ask, giveUp, greet, isFinal, unexpectedReply } from './options.ts';
+
+/** What is asked for. */
+export interface Wanted {
+  readonly exportName: string;
+  /** Full names of metadata contexts; a server that lacks one leaves it out. */
+  readonly contexts: readonly string[];
+}
+
+/** What was agreed on. */
+export interface Negotiated extends ExportSummary {
+  readonly structured: boolean;
+  /** Undefined if the server did not say. */
+  readonly blockSizes: BlockSizes | undefined;
+  /** The server's own name for the export, where it told one. */
+  readonly name: string | undefined;
+  readonly description: string | undefined;
+  /** In the server's order. */
+  readonly contexts: readonly MetaContextReply[];
+}
+
+/** As many INFO replies as no server sends. */
+const mostInfos = 64;
+const largestMinimum = 65536;
+
+/**
+ * @throws {DiskError} not-found, denied, not-supported (TLS required, oldstyle), closed as the server answers;
+ *   limit for an export above 2^53 - 1 bytes; protocol
+ */
+export function* openExport(wanted: Wanted): Negotiation<Negotiated> {
+  const { fixed, noZeroes } = yield* greet();
+  if (!fixed) return checked({ ...(yield* exportName(wanted, noZeroes)), structured: false, contexts: [] });
+  const structured = yield* structuredReplies();
+  const contexts = structured ? yield* selectContexts(wanted) : [];
+  const details = (yield* go(wanted)) ?? (yield* exportName(wanted, noZeroes));
+  return checked({ ...details, structured, contexts });
+}
+
+type Details = Omit<Negotiated, 'structured' | 'contexts'>;
+
+function* structuredReplies(): Negotiation<boolean> {
+  const option = Option.structuredReply;
+  const refusal = yield* ask(option, new Uint8Array(), 0, (type) => {
+    throw unexpectedReply(option, type);
+  });
+  if (refusal !== undefined && isFinal(refusal)) return yield* giveUp(refusal.error);
+  return refusal === undefined;
+}
+
+function* selectContexts({ exportName, contexts }: Wanted): Negotiation<readonly MetaContextReply[]> {
+  if (contexts.length === 0) return [];
+  const option = Option.setMetaContext;
+  const selected: MetaContextReply[] = [];
+  const request = encodeMetaContextRequest({ name: exportName, queries: contexts });
+  const refusal = yield* ask(option, request, contexts.length, (type, data) => {
+    if (type !== OptionReply.metaContext) throw unexpectedReply(option, type);
+    const context = decodeMetaContextReply(data);
+    if (!contexts.includes(context.name)) {
+      throw new DiskError('protocol', `the server selected context '${printable(context.name)}' unasked`);
+    }
+    if (selected.some(({ id, name }) => id === context.id || name === context.name)) {
+      throw new DiskError('protocol', `the server selected context '${context.name}' twice`);
+    }
+    selected.push(context);
+  });
+  if (refusal === undefined) return selected;
+  return isFinal(refusal) ? yield* giveUp(refusal.error) : [];
+}
+
+/** Undefined: the server does not know GO. */
+function* go({ exportName }: Wanted): Negotiation<Details | undefined> {
+  const option = Option.go;
+  const infos = [InfoType.name, InfoType.description, InfoType.blockSize];
+  let summary: ExportSummary | undefined;
+  let blockSizes: BlockSizes | undefined;
+  let name: string | undefined;
+  let description: string | undefined;
+  const request = encodeGoRequest({ name: exportName, infos });
+  const refusal = yield* ask(option, request, mostInfos, (type, data) => {
+    if (type !== OptionReply.info) throw unexpectedReply(option, type);
+    const info = decodeInfo(data);
+    if (info.type === 'export') summary = { size: info.size, flags: info.flags };
+    else if (info.type === 'block-size') blockSizes = sizesOf(info);
+    else if (info.type === 'name') name = info.name;
+    else if (info.type === 'description') description = info.description;
+  });
+  if (refusal !== undefined) {
+    return refusal.type === OptionReply.errUnsupported ? undefined : yield* giveUp(refusal.error);
+  }
+  if (summary === undefined)
+    throw new DiskError('protocol', 'the server did not tell the size of the export');
+  return { ...summary, blockSizes, name, description };
+}
+
+function sizesOf({ minimum, preferred, maximumPayload }: BlockSizes): BlockSizes {
+  return { minimum, preferred, maximumPayload };
+}
+
+function* exportName(wanted: Wanted, noZeroes: boolean): Negotiation<Details> {
+  const send = encodeOption(Option.exportName, Buffer.from(wanted.exportName, 'utf8'));
+  const take = exportNameReplyLength + (noZeroes ? 0 : reservedZeroes);
+  let reply: Buffer;
+  try {
+    reply = yield { send, take };
+  } catch (cause) {
+    if (!isDiskError(cause, 'closed')) throw cause;
+    const text = 'the server closed the connection when asked for the export, which may not exist';
+    throw new DiskError('closed', text, { cause });
+  }
+  const summary = decodeExportNameReply(reply.subarray(0, exportNameReplyLength));
+  return { ...summary, blockSizes: undefined, name: undefined, description: undefined };
+}
+
+/** @throws {DiskError} protocol for what contradicts itself */
+function checked(negotiated: Negotiated): Negotiated {
+  const { size, blockSizes } = negotiated;
+  let { flags } = negotiated;
+  if ((flags & TransmissionFlag.hasFlags) === 0) {
+    throw new DiskError('protocol', 'the transmission flags do not have their lowest bit set');
+  }
+  if (!negotiated.structured) flags &= ~TransmissionFlag.sendDf;
+  if ((flags & TransmissionFlag.sendWriteZeroes) === 0) flags &= ~TransmissionFlag.sendFastZero;
+  if (blockSizes !== undefined) checkBlockSizes(blockSizes, size);
+  return { ...negotiated, flags };
+}
+
+function checkBlockSizes({ minimum, preferred, maximumPayload }: BlockSizes, size: number): void {
+  const isPower = (value: number): boolean => value > 0 && (value & (value - 1)) === 0;
+  if (!isPower(minimum) || minimum > largestMinimum) {
+    throw new DiskError('protocol', `the minimum block size ${minimum} is not a power of two up to 64 KiB`);
+  }
+  if (!isPower(preferred) || preferred < minimum) {
+    throw new DiskError(
+      'protocol',
+      `the preferred block size ${preferred} does not fit the minimum ${minimum}`,
+    );
+  }
+  if (maximumPayload < minimum) {
+    throw new DiskError(
+      'protocol',
+      `the maximum payload ${maximumPayload} is below the block size ${minimum}`,
+    );
+  }
+  if (size % minimum !== 0) {
+    throw new DiskError(
+      'protocol',
+      `export size ${size} is not a multiple of the minimum block size ${minimum}`,
+    );
+  }
+}
