@@ -68,8 +68,13 @@ export interface Layer extends LayerSource {
    * @throws {DiskError} not-supported where the format has no such state
    */
   empty(): Promise<void>;
-  /** Changes `size`; what is added reads as zeros. @throws {DiskError} not-supported */
-  resize(size: number): Promise<void>;
+  /**
+   * Changes `size`; what is added reads as zeros. `below` is at least as long as the new size: where it holds
+   * data past the old end, the layer hides it.
+   *
+   * @throws {DiskError} invalid, limit, not-supported
+   */
+  resize(size: number, below: BlockSource): Promise<void>;
 }
 
 /** An image format: how to know it and how to open it. The chain is given these and knows no format itself. */
