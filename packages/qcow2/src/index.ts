@@ -2,5 +2,7 @@
 export type { BitmapEntry } from './bitmaps.ts';
 export { type CreateQcow2Options, createQcow2, versionOfCompat } from './create.ts';
 export { isQcow2 } from './format.ts';
+export type { ImageOptions } from './image.ts';
 export { type Qcow2Info, readInfo } from './info.ts';
+export { qcow2Format, qcow2FormatWith } from './layer.ts';
 export type { Snapshot } from './snapshots.ts';

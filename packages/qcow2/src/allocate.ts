@@ -1,0 +1,284 @@
+/**
+ * Finding host clusters that nobody uses, and making the refcount structures that count them.
+ *
+ * All of this happens in memory and at once: an allocation is a scan for refcount 0 and a store of 1 with no
+ * wait in between, so that no lock is needed; only refcount blocks that must be read first are waited for.
+ * The search goes upwards from the lowest cluster that may be free, fills holes, and beyond the last use
+ * appends. A region whose refcount block is absent is free as a whole: its first cluster becomes the block,
+ * which thereby counts itself. A refcount table that is full moves to the region after it, together with the
+ * blocks that count the new table and themselves.
+ *
+ * Nothing written by an allocation may be relied on before the barrier has written it.
+ *
+ * Spec: qcow2.txt, "Host cluster management".
+ */
+import { DiskError } from '@strata/block';
+import { MAX_REFCOUNT_TABLE_BYTES } from './format.ts';
+import { type Geometry, type HostOffset, hostOffset } from './geometry.ts';
+import type { Structures } from './overlap.ts';
+import type { Quarantine } from './quarantine.ts';
+import type { Refcounts } from './refcounts.ts';
+import { type ClusterTable, NO_TABLE } from './tables.ts';
+
+/** Clusters in a row that were just allocated. */
+export interface HostRun {
+  readonly at: HostOffset;
+  readonly count: number;
+  /** Nothing was ever written there: the bytes are zeros without anybody writing them. */
+  readonly virgin: boolean;
+}
+
+/** What an allocator works on. */
+export interface AllocatorParts {
+  readonly geometry: Geometry;
+  readonly refcounts: Refcounts;
+  readonly quarantine: Quarantine;
+  readonly structures: Structures;
+}
+
+interface FoundRun {
+  readonly first: number;
+  readonly absent: readonly number[];
+  readonly missing: number | undefined;
+}
+
+/** Allocates the clusters of one image. */
+export class Allocator {
+  readonly #parts: AllocatorParts;
+  /** No cluster below has refcount 0. */
+  #lowestFree = 0;
+  /** No cluster from here on was ever written. */
+  #virginFrom: number;
+
+  /** @param fileSize the end of the file when the image was opened */
+  constructor(parts: AllocatorParts, fileSize: number) {
+    this.#parts = parts;
+    this.#virginFrom = Math.ceil(fileSize / parts.geometry.clusterSize);
+  }
+
+  /**
+   * Allocates 1 to `most` clusters in a row.
+   *
+   * @throws {DiskError} corrupt, no-space
+   */
+  async allocate(most: number): Promise<HostRun> {
+    const { refcounts } = this.#parts;
+    for (;;) {
+      const found = this.tryAllocate(most);
+      if (found !== undefined) return found;
+      const blockIndex = Math.floor(this.#lowestFree / this.#parts.geometry.refcountBlockEntries);
+      if (blockIndex < refcounts.table.entries) await refcounts.blocks.load(blockIndex);
+      else await refcounts.table.loadAll();
+    }
+  }
+
+  /** The same without waiting; undefined: call `allocate`. @throws {DiskError} corrupt, no-space */
+  tryAllocate(most: number): HostRun | undefined {
+    const { refcountBlockEntries } = this.#parts.geometry;
+    for (;;) {
+      const blockIndex = Math.floor(this.#lowestFree / refcountBlockEntries);
+      const block = this.#blockFor(blockIndex);
+      if (block === undefined) return undefined;
+      const index = this.#firstFree(block, this.#lowestFree - blockIndex * refcountBlockEntries);
+      this.#lowestFree = blockIndex * refcountBlockEntries + index;
+      if (index === refcountBlockEntries) continue;
+      const count = this.#freeRun(block, index, most);
+      return this.#claim(block, blockIndex, index, count);
+    }
+  }
+
+  /**
+   * Allocates `count` clusters in a row, wherever they are.
+   *
+   * @throws {DiskError} corrupt, no-space
+   */
+  async allocateInOneRun(count: number): Promise<HostRun> {
+    const { refcounts } = this.#parts;
+    let from = this.#lowestFree;
+    for (;;) {
+      const { first, absent, missing } = this.#findRun(count, from);
+      if (missing === undefined) return this.#claimRun(first, count, absent);
+      from = first;
+      if (missing < refcounts.table.entries) await refcounts.blocks.load(missing);
+      else if (this.#growTable(missing) === undefined) await refcounts.table.loadAll();
+    }
+  }
+
+  /** Gives back clusters that no table entry ever led to. */
+  async release(run: HostRun): Promise<void> {
+    const { clusterSize } = this.#parts.geometry;
+    await this.drop(run.at / clusterSize, run.count);
+  }
+
+  /**
+   * Takes one use away from each of `count` clusters. What has no use left may be allocated again.
+   *
+   * @throws {DiskError} corrupt
+   */
+  async drop(first: number, count: number): Promise<void> {
+    const { refcounts, geometry } = this.#parts;
+    const { refcountBlockEntries } = geometry;
+    for (let cluster = first; cluster < first + count; ) {
+      const blockIndex = Math.floor(cluster / refcountBlockEntries);
+      const part = Math.min(first + count, (blockIndex + 1) * refcountBlockEntries) - cluster;
+      while (refcounts.blocks.peek(blockIndex) === undefined) await refcounts.blocks.load(blockIndex);
+      refcounts.decrement(cluster, part);
+      this.#lowestFree = Math.min(this.#lowestFree, cluster);
+      cluster += part;
+    }
+  }
+
+  /** The file was cut to `fileSize` bytes, and refcounts changed beside `drop`. */
+  restart(fileSize: number): void {
+    this.#lowestFree = 0;
+    this.#virginFrom = Math.ceil(fileSize / this.#parts.geometry.clusterSize);
+  }
+
+  /** The block `blockIndex`, made if there is none; undefined: something must be loaded first. */
+  #blockFor(blockIndex: number): ClusterTable | undefined {
+    const { refcounts, geometry } = this.#parts;
+    if (blockIndex >= refcounts.table.entries) return this.#growTable(blockIndex);
+    const block = refcounts.blocks.peek(blockIndex);
+    if (block !== NO_TABLE) return block;
+    const at = hostOffset(blockIndex * geometry.refcountBlockReach);
+    this.#checkPlace(at, 1, 'refcount block');
+    const made = refcounts.blocks.create(blockIndex, at);
+    refcounts.fill(made, 0, 1, 1);
+    this.#used(at / geometry.clusterSize, 1);
+    return made;
+  }
+
+  /**
+   * Moves the full table to the start of the region `blockIndex`, the first that it does not reach, and makes
+   * the blocks of the regions that the new table and these blocks lie in.
+   */
+  #growTable(blockIndex: number): ClusterTable | undefined {
+    const { refcounts, quarantine, geometry } = this.#parts;
+    const { table, blocks } = refcounts;
+    const { clusterSize, refcountBlockEntries, wordsPerCluster } = geometry;
+    for (let index = 0; index < table.entries; index += wordsPerCluster)
+      if (!table.isLoaded(index)) return undefined;
+    const start = blockIndex * refcountBlockEntries;
+    let newBlocks = 1;
+    let tableClusters = 0;
+    for (;;) {
+      const entries = Math.max(blockIndex + newBlocks, Math.ceil(table.entries * 1.5));
+      tableClusters = Math.ceil(entries / wordsPerCluster);
+      const needed = Math.ceil((tableClusters + newBlocks) / refcountBlockEntries);
+      if (needed <= newBlocks) break;
+      newBlocks = needed;
+    }
+    if (tableClusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES)
+      throw new DiskError('no-space', 'the image is full: its refcount table cannot grow past 8 MiB');
+    const count = tableClusters + newBlocks;
+    this.#checkPlace(hostOffset(start * clusterSize), count, 'refcount table');
+
+    quarantine.add(table.at / clusterSize, table.entries / wordsPerCluster);
+    table.move(hostOffset(start * clusterSize), tableClusters * wordsPerCluster);
+    for (let i = 0; i < newBlocks; i++) {
+      const at = hostOffset((start + tableClusters + i) * clusterSize);
+      const block = blocks.create(blockIndex + i, at);
+      refcounts.fill(block, 0, Math.min(refcountBlockEntries, count - i * refcountBlockEntries), 1);
+    }
+    this.#used(start, count);
+    return blocks.peek(blockIndex);
+  }
+
+  /**
+   * The lowest free run from the cluster `from` on for `count` clusters and, after them, the blocks of the
+   * regions in it that have none. If a block must be loaded, or the table does not reach that far, `missing`
+   * is its number, and the clusters below `first` are known to be no place. A run may be longer than a
+   * region, so the first cluster of each region cannot become its block here.
+   */
+  #findRun(count: number, from: number): FoundRun {
+    const { refcounts, geometry } = this.#parts;
+    const { refcountBlockEntries } = geometry;
+    let first = from;
+    let absent: number[] = [];
+    let region = -1;
+    let block: ClusterTable = NO_TABLE;
+    for (let cluster = first; cluster < first + count + absent.length; cluster++) {
+      const index = cluster % refcountBlockEntries;
+      if (region < 0 || index === 0) {
+        region = Math.floor(cluster / refcountBlockEntries);
+        const next = region < refcounts.table.entries ? refcounts.blocks.peek(region) : undefined;
+        if (next === undefined) return { first, absent, missing: region };
+        block = next;
+        if (block === NO_TABLE) absent.push(region);
+      }
+      if (block !== NO_TABLE && refcounts.read(block, index) !== 0) {
+        first = cluster + 1;
+        absent = [];
+      }
+    }
+    return { first, absent, missing: undefined };
+  }
+
+  #claimRun(first: number, count: number, absent: readonly number[]): HostRun {
+    const { refcounts, geometry } = this.#parts;
+    const { refcountBlockEntries, clusterSize } = geometry;
+    const at = hostOffset(first * clusterSize);
+    const all = count + absent.length;
+    this.#checkPlace(at, all, 'table');
+    absent.forEach((region, i) => {
+      refcounts.blocks.create(region, hostOffset((first + count + i) * clusterSize));
+    });
+    for (let cluster = first; cluster < first + all; ) {
+      const region = Math.floor(cluster / refcountBlockEntries);
+      const index = cluster - region * refcountBlockEntries;
+      const part = Math.min(refcountBlockEntries - index, first + all - cluster);
+      // Found or made without a wait in between, so it is in memory.
+      refcounts.fill(refcounts.blocks.peek(region) as ClusterTable, index, part, 1);
+      cluster += part;
+    }
+    const virgin = first >= this.#virginFrom;
+    this.#used(first, all);
+    return { at, count, virgin };
+  }
+
+  #firstFree(block: ClusterTable, from: number): number {
+    const { refcounts, geometry } = this.#parts;
+    let index = from;
+    while (index < geometry.refcountBlockEntries && refcounts.read(block, index) !== 0) index++;
+    return index;
+  }
+
+  #freeRun(block: ClusterTable, index: number, most: number): number {
+    const { refcounts, geometry } = this.#parts;
+    const end = Math.min(index + most, geometry.refcountBlockEntries);
+    let next = index + 1;
+    while (next < end && refcounts.read(block, next) === 0) next++;
+    return next - index;
+  }
+
+  #claim(block: ClusterTable, blockIndex: number, index: number, count: number): HostRun {
+    const { refcounts, geometry } = this.#parts;
+    const first = blockIndex * geometry.refcountBlockEntries + index;
+    const at = hostOffset(first * geometry.clusterSize);
+    this.#checkPlace(at, count, 'cluster');
+    const virgin = first >= this.#virginFrom;
+    refcounts.fill(block, index, count, 1);
+    this.#used(first, count);
+    if (first === this.#lowestFree) this.#lowestFree = first + count;
+    return { at, count, virgin };
+  }
+
+  #used(first: number, count: number): void {
+    this.#virginFrom = Math.max(this.#virginFrom, first + count);
+  }
+
+  /** @throws {DiskError} corrupt if clusters with refcount 0 are in use; no-space past the largest offset */
+  #checkPlace(at: HostOffset, count: number, what: string): void {
+    const { structures, geometry } = this.#parts;
+    const length = count * geometry.clusterSize;
+    if (at + length > Number.MAX_SAFE_INTEGER)
+      throw new DiskError('no-space', 'the image is full: no host offset past 2^53 can be used');
+    const structure = at === 0 ? 'qcow2_header' : structures.at(at, length);
+    if (structure === undefined) return;
+    const message =
+      at === 0
+        ? `Preventing invalid allocation of ${what} at offset 0`
+        : `Preventing invalid allocation of ${what} at 0x${at.toString(16)} (overlaps with ${structure})`;
+    throw new DiskError('corrupt', message, { offset: at, spec: 'qcow2.txt, "Host cluster management"' });
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * One image opened for writing: the parts that reading, writing, zeroing and resizing share.
+ *
+ * The functions that change an image (write.ts, zero.ts, discard.ts, resize.ts, empty.ts) take it as their
+ * first argument. They claim their guest range first and wait for nobody else's claim while they hold it; a
+ * barrier claims nothing.
+ */
+import { DiskError, type HostFile, type HostSource } from '@strata/block';
+import { Allocator } from './allocate.ts';
+import { Barrier } from './barrier.ts';
+import { Claims } from './claims.ts';
+import { type Geometry, geometryOf } from './geometry.ts';
+import { backingOf, type Header } from './header.ts';
+import { featuresPatch } from './header-encode.ts';
+import { Links } from './links.ts';
+import { l2Tables } from './mapping.ts';
+import { Structures } from './overlap.ts';
+import { Quarantine } from './quarantine.ts';
+import { Reader } from './reader.ts';
+import { Refcounts } from './refcounts.ts';
+import { Scratch } from './scratch.ts';
+import { ClusterTables } from './tables.ts';
+import { WordTable } from './word-table.ts';
+
+/** How an image is kept open. */
+export interface ImageOptions {
+  /** Bytes of clean L2 tables to keep in memory; 32 MiB unless told. */
+  readonly l2CacheBytes?: number;
+  /** Punches clusters out of the file once nothing refers to them any more; false unless told. */
+  readonly discardHost?: boolean;
+}
+
+const L2_CACHE_BYTES = 32 * 1024 * 1024;
+
+/** The L2 tables of the active disk. */
+export function activeTables(
+  file: HostSource,
+  header: Header,
+  geometry: Geometry,
+  options: ImageOptions,
+): ClusterTables {
+  const l1 = new WordTable(file, header.l1At, header.l1Entries);
+  return new ClusterTables(file, l1, geometry, l2Tables(geometry, options.l2CacheBytes ?? L2_CACHE_BYTES));
+}
+
+/** An image opened for writing. */
+export class Image {
+  readonly file: HostFile;
+  readonly header: Header;
+  readonly geometry: Geometry;
+  readonly hasBacking: boolean;
+  readonly l2: ClusterTables;
+  readonly refcounts: Refcounts;
+  readonly structures: Structures;
+  readonly quarantine = new Quarantine();
+  readonly allocator: Allocator;
+  readonly barrier: Barrier;
+  readonly links: Links;
+  readonly reader: Reader;
+  readonly claims = new Claims();
+  readonly scratch = new Scratch();
+  /** Bytes the guest sees. */
+  size: number;
+  #prepared = false;
+  #preparing: Promise<void> | undefined;
+  #broken: unknown;
+
+  constructor(file: HostFile, header: Header, options: ImageOptions) {
+    const geometry = geometryOf(header);
+    const { quarantine } = this;
+    const l2 = activeTables(file, header, geometry, options);
+    const refcounts = new Refcounts(file, geometry, header);
+    const structures = new Structures(geometry, header, l2, refcounts);
+    const allocator = new Allocator({ geometry, refcounts, quarantine, structures }, file.size);
+    const discardHost = options.discardHost ?? false;
+    this.file = file;
+    this.header = header;
+    this.geometry = geometry;
+    this.hasBacking = backingOf(header) !== undefined;
+    this.l2 = l2;
+    this.refcounts = refcounts;
+    this.structures = structures;
+    this.allocator = allocator;
+    this.barrier = new Barrier({ file, geometry, l2, refcounts, quarantine, allocator, discardHost });
+    this.reader = new Reader({ file, geometry, l2, refcounts });
+    const { compressed } = this.reader;
+    this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, compressed });
+    this.size = header.size;
+  }
+
+  /** True once the image may be changed without calling `prepare`. */
+  get isPrepared(): boolean {
+    return this.#prepared;
+  }
+
+  /**
+   * What comes before every change that is not an overwrite in place: the first time it makes the file ready
+   * for writing, and it keeps the changes that wait in memory bounded.
+   */
+  async prepare(): Promise<void> {
+    if (!this.#prepared) {
+      this.#preparing ??= this.#clearAutoclear().catch((error: unknown) => {
+        this.#preparing = undefined;
+        throw error;
+      });
+      await this.#preparing;
+    }
+    await this.barrier.relieve();
+  }
+
+  /** Refuses all further changes: memory and file may have come apart. */
+  breakWith(cause: unknown): void {
+    this.#prepared = false;
+    this.#broken = cause;
+    this.#preparing = undefined;
+  }
+
+  /** Runs `change` with a claim on whole clusters around a guest range. */
+  async claimClusters<T>(offset: number, length: number, change: () => Promise<T>): Promise<T> {
+    const { clusterSize } = this.geometry;
+    const from = Math.floor(offset / clusterSize) * clusterSize;
+    const claim = await this.claims.take(from, Math.ceil((offset + length) / clusterSize) * clusterSize);
+    try {
+      return await change();
+    } finally {
+      this.claims.release(claim);
+    }
+  }
+
+  /** Runs `change` while nothing else changes. */
+  async claimAll<T>(change: () => Promise<T>): Promise<T> {
+    const claim = await this.claims.take(0, Number.POSITIVE_INFINITY);
+    try {
+      return await change();
+    } finally {
+      this.claims.release(claim);
+    }
+  }
+
+  /** Features that other programs keep up to date and we do not are declared stale before anything changes. */
+  async #clearAutoclear(): Promise<void> {
+    if (this.#broken !== undefined)
+      throw new DiskError('io', 'the image failed while its tables were moved', { cause: this.#broken });
+    if (this.header.autoclear !== 0n) {
+      const { offset, bytes } = featuresPatch({ ...this.header, autoclear: 0n });
+      await this.file.write(bytes, offset);
+      await this.file.flush();
+    }
+    this.#prepared = true;
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * One qcow2 image as a layer of a chain: the format's doors, for reading and for writing.
+ *
+ * Opened for reading, nothing is ever written, whatever the image's state. An image that was not closed
+ * properly, or is marked corrupt, can be read but not written.
+ */
+import type {
+  BackingReference,
+  BlockSource,
+  Capabilities,
+  HostFile,
+  HostSource,
+  ImageFormat,
+  Layer,
+  LayerSource,
+  Mapping,
+  ZeroOptions,
+} from '@strata/block';
+import { discard } from './discard.ts';
+import { empty } from './empty.ts';
+import { isQcow2 } from './format.ts';
+import { geometryOf } from './geometry.ts';
+import { backingOf, type Header, readHeader, unsupportedFor } from './header.ts';
+import { activeTables, Image, type ImageOptions } from './image.ts';
+import { closedError, Reader } from './reader.ts';
+import { Refcounts } from './refcounts.ts';
+import { resize } from './resize.ts';
+import { write } from './write.ts';
+import { zero } from './zero.ts';
+
+/** An image opened for reading. */
+class Qcow2Source implements LayerSource {
+  readonly format = 'qcow2';
+  readonly size: number;
+  readonly backing: BackingReference | undefined;
+  readonly #reader: Reader;
+  #closed = false;
+
+  constructor(file: HostSource, header: Header, options: ImageOptions) {
+    const geometry = geometryOf(header);
+    const l2 = activeTables(file, header, geometry, options);
+    this.#reader = new Reader({ file, geometry, l2, refcounts: new Refcounts(file, geometry, header) });
+    this.size = header.size;
+    this.backing = backingOf(header);
+  }
+
+  tryMap(offset: number, limit: number): Mapping | undefined {
+    if (this.#closed) throw closedError();
+    return this.#reader.tryMap(offset, Math.min(limit, this.size - offset));
+  }
+
+  async map(offset: number, limit: number): Promise<Mapping> {
+    if (this.#closed) throw closedError();
+    return this.#reader.map(offset, Math.min(limit, this.size - offset));
+  }
+
+  async readEncoded(into: Uint8Array, offset: number): Promise<void> {
+    if (this.#closed) throw closedError();
+    await this.#reader.read(into, offset);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+  }
+}
+
+/** An image opened for writing. */
+class Qcow2Layer implements Layer {
+  readonly format = 'qcow2';
+  readonly backing: BackingReference | undefined;
+  readonly caps: Capabilities;
+  readonly #image: Image;
+  #closed: Promise<void> | undefined;
+
+  constructor(file: HostFile, header: Header, options: ImageOptions) {
+    this.#image = new Image(file, header, options);
+    this.backing = backingOf(header);
+    const hasZeros = header.version >= 3 || this.backing === undefined;
+    this.caps = Object.freeze({
+      blockSize: this.#image.geometry.clusterSize,
+      zero: hasZeros ? 'native' : 'emulated',
+      discard: hasZeros ? 'native' : 'ignored',
+    });
+  }
+
+  get size(): number {
+    return this.#image.size;
+  }
+
+  tryMap(offset: number, limit: number): Mapping | undefined {
+    this.#check();
+    return this.#image.reader.tryMap(offset, Math.min(limit, this.size - offset));
+  }
+
+  async map(offset: number, limit: number): Promise<Mapping> {
+    this.#check();
+    return this.#image.reader.map(offset, Math.min(limit, this.size - offset));
+  }
+
+  async readEncoded(into: Uint8Array, offset: number): Promise<void> {
+    this.#check();
+    await this.#image.reader.read(into, offset);
+  }
+
+  write(from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
+    if (this.#closed !== undefined) return Promise.reject(closedError());
+    return write(this.#image, from, offset, below);
+  }
+
+  async zero(offset: number, length: number, below: BlockSource, how: ZeroOptions = {}): Promise<void> {
+    this.#check();
+    await zero(this.#image, offset, length, below, how);
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    this.#check();
+    await discard(this.#image, offset, length);
+  }
+
+  flush(): Promise<void> {
+    if (this.#closed !== undefined) return Promise.reject(closedError());
+    return this.#image.barrier.run();
+  }
+
+  async empty(): Promise<void> {
+    this.#check();
+    await empty(this.#image);
+  }
+
+  async resize(size: number, below: BlockSource): Promise<void> {
+    this.#check();
+    await resize(this.#image, size, below);
+  }
+
+  /** Waits for what runs, then leaves the file complete and without leaks. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const { claims, barrier, isPrepared } = this.#image;
+    await claims.take(0, Number.POSITIVE_INFINITY);
+    if (isPrepared) await barrier.run();
+    // What one barrier releases, the next one counts.
+    while (barrier.isNeeded) await barrier.run();
+  }
+
+  #check(): void {
+    if (this.#closed !== undefined) throw closedError();
+  }
+}
+
+/** The qcow2 format with options of its own; `qcow2Format` is the one with none. */
+export function qcow2FormatWith(options: ImageOptions): ImageFormat {
+  return Object.freeze({
+    name: 'qcow2',
+    exclusive: true,
+    matches: isQcow2,
+    openSource: async (file: HostSource) => {
+      const header = await readHeader(file);
+      const refusal = unsupportedFor(header, 'read');
+      if (refusal !== undefined) throw refusal;
+      return new Qcow2Source(file, header, options);
+    },
+    open: async (file: HostFile) => {
+      const header = await readHeader(file);
+      const refusal = unsupportedFor(header, 'write');
+      if (refusal !== undefined) throw refusal;
+      return new Qcow2Layer(file, header, options);
+    },
+  });
+}
+
+/** qcow2, versions 2 and 3. */
+export const qcow2Format: ImageFormat = qcow2FormatWith({});

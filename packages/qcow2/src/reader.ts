@@ -1,0 +1,137 @@
+/**
+ * Reading one image: maps guest offsets, and decodes what `map` called encoded.
+ *
+ * `tryMap` and `map` share one body; the first answers if the tables are in memory, the second loads them.
+ */
+import { DiskError, type HostSource, type Mapping } from '@strata/block';
+import { CompressedReader } from './compress.ts';
+import { ClusterKind, clusterKind, entryHigh, entryLow, entryOffset } from './entries.ts';
+import type { Geometry } from './geometry.ts';
+import { corruptEntry, mapIn } from './mapping.ts';
+import { hasPreallocatedMetadata } from './preallocation.ts';
+import type { Refcounts } from './refcounts.ts';
+import { allOf } from './settle.ts';
+import { type ClusterTable, type ClusterTables, NO_TABLE } from './tables.ts';
+
+/** What a reader reads from. */
+export interface ReaderParts {
+  readonly file: HostSource;
+  readonly geometry: Geometry;
+  readonly l2: ClusterTables;
+  readonly refcounts: Refcounts;
+}
+
+/** Reads one image. */
+export class Reader {
+  readonly compressed: CompressedReader;
+  readonly #parts: ReaderParts;
+  readonly #plain: { geometry: Geometry; file: HostSource; sparse: boolean };
+  #probed = false;
+  #probing: Promise<void> | undefined;
+
+  constructor(parts: ReaderParts) {
+    this.#parts = parts;
+    this.#plain = { geometry: parts.geometry, file: parts.file, sparse: false };
+    this.compressed = new CompressedReader(parts.file, parts.geometry);
+  }
+
+  /** As `LayerSource.tryMap`. */
+  tryMap(offset: number, limit: number): Mapping | undefined {
+    if (!this.#probed) return undefined;
+    const l1Index = Math.floor(offset / this.#parts.geometry.l2Reach);
+    const table = this.#parts.l2.peek(l1Index);
+    if (table === undefined) return undefined;
+    if (table === NO_TABLE) return this.#mapNothing(l1Index, offset, limit);
+    return mapIn(this.#plain, table, offset, limit);
+  }
+
+  /** As `LayerSource.map`. @throws {DiskError} corrupt */
+  async map(offset: number, limit: number): Promise<Mapping> {
+    if (!this.#probed) await this.#probe();
+    const { geometry, l2 } = this.#parts;
+    const l1Index = Math.floor(offset / geometry.l2Reach);
+    const table = await l2.get(l1Index);
+    if (table === NO_TABLE) return this.#mapNothing(l1Index, offset, limit);
+    const mapping = mapIn(this.#plain, table, offset, limit);
+    if (mapping === undefined) throw corruptEntry(geometry, table, this.#l2Index(offset));
+    return mapping;
+  }
+
+  /**
+   * Fills `into` with guest bytes that this image holds in whatever form: what a concurrent write has turned
+   * into plain data or zeros since `map` is read as such. Ranges that it does not hold are zeros.
+   *
+   * @throws {DiskError} corrupt
+   */
+  async read(into: Uint8Array, offset: number): Promise<void> {
+    const { geometry, l2 } = this.#parts;
+    const parts: Promise<void>[] = [];
+    for (let done = 0; done < into.length; ) {
+      const at = offset + done;
+      const within = at % geometry.clusterSize;
+      const length = Math.min(geometry.clusterSize - within, into.length - done);
+      const l1Index = Math.floor(at / geometry.l2Reach);
+      const table = l2.peek(l1Index) ?? (await l2.get(l1Index));
+      parts.push(this.#readCluster(table, into.subarray(done, done + length), at, within));
+      done += length;
+    }
+    await allOf(parts);
+  }
+
+  async #readCluster(table: ClusterTable, into: Uint8Array, offset: number, within: number): Promise<void> {
+    if (table === NO_TABLE) {
+      into.fill(0);
+      return;
+    }
+    const { geometry, file } = this.#parts;
+    const index = this.#l2Index(offset);
+    const high = entryHigh(table.view, index);
+    const low = entryLow(table.view, index);
+    switch (clusterKind(geometry, high, low)) {
+      case ClusterKind.compressed: {
+        const cluster = await this.compressed.cluster(high, low);
+        into.set(cluster.subarray(within, within + into.length));
+        break;
+      }
+      case ClusterKind.data:
+        await file.read(into, entryOffset(high, low) + within);
+        break;
+      case ClusterKind.corrupt:
+        throw corruptEntry(geometry, table, index);
+      default:
+        into.fill(0);
+    }
+  }
+
+  /** For a range that no L2 table describes: it ends where the loaded L1 table leads to one again. */
+  #mapNothing(l1Index: number, offset: number, limit: number): Mapping {
+    const { l2, geometry } = this.#parts;
+    const known = l1Index < l2.parent.entries ? Math.max(1, l2.parent.zeroRun(l1Index)) : 1;
+    return { kind: 'below', length: Math.min(limit, (l1Index + known) * geometry.l2Reach - offset) };
+  }
+
+  #l2Index(offset: number): number {
+    const { clusterSize, l2Entries } = this.#parts.geometry;
+    return Math.floor(offset / clusterSize) % l2Entries;
+  }
+
+  async #probe(): Promise<void> {
+    const { file, geometry, refcounts } = this.#parts;
+    this.#probing ??= hasPreallocatedMetadata(file, geometry, refcounts).then(
+      (sparse) => {
+        this.#plain.sparse = sparse;
+        this.#probed = true;
+      },
+      (error: unknown) => {
+        this.#probing = undefined;
+        throw error;
+      },
+    );
+    await this.#probing;
+  }
+}
+
+/** The error for use after disposal. */
+export function closedError(): DiskError {
+  return new DiskError('closed', 'the image is closed');
+}

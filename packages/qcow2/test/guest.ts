@@ -1,0 +1,75 @@
+/** The guest's view of one layer in tests: reads through `map`, and random changes that an array mirrors. */
+import { type BlockSource, type Layer, type LayerSource, MemoryDevice } from '@strata/block';
+import type { Random } from './random.ts';
+
+/** What lies under a layer that stands alone. */
+export function nothingBelow(size: number): BlockSource {
+  return new MemoryDevice(size);
+}
+
+/** Reads a range as a chain of this layer and `below` would. */
+export async function readGuest(
+  layer: LayerSource,
+  offset: number,
+  length: number,
+  below: BlockSource = nothingBelow(layer.size),
+): Promise<Uint8Array> {
+  const all = new Uint8Array(length).fill(0xee);
+  for (let done = 0; done < length; ) {
+    const at = offset + done;
+    const mapping = layer.tryMap(at, length - done) ?? (await layer.map(at, length - done));
+    const into = all.subarray(done, done + mapping.length);
+    if (mapping.kind === 'raw') await mapping.device.read(into, mapping.at);
+    else if (mapping.kind === 'encoded') await layer.readEncoded(into, at);
+    else if (mapping.kind === 'below') await below.read(into, at);
+    else into.fill(0);
+    done += mapping.length;
+  }
+  return all;
+}
+
+/** A change of the guest's disk. */
+export type Change =
+  | { readonly kind: 'write'; readonly offset: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'zero'; readonly offset: number; readonly length: number; readonly allocate: boolean }
+  | { readonly kind: 'discard'; readonly offset: number; readonly length: number }
+  | { readonly kind: 'flush' };
+
+/** A random change of a disk of `size` bytes. Ranges like to start and end at multiples of `unit`. */
+export function randomChange(random: Random, size: number, unit: number, most = 4 * unit): Change {
+  const kind = random.pick(['write', 'write', 'write', 'write', 'zero', 'zero', 'discard', 'flush'] as const);
+  if (kind === 'flush') return { kind };
+  const point = (limit: number): number =>
+    random.below(3) === 0 ? random.below(limit + 1) : Math.floor(random.below(limit + 1) / unit) * unit;
+  const offset = Math.min(point(size - 1), size - 1);
+  const length = Math.max(1, Math.min(point(most) || unit, size - offset));
+  if (kind === 'zero') return { kind, offset, length, allocate: random.below(3) === 0 };
+  if (kind === 'discard') return { kind, offset, length };
+  return { kind, offset, bytes: new Uint8Array(length).fill(1 + random.below(255)) };
+}
+
+/** Applies a change to a layer. */
+export function apply(layer: Layer, change: Change, below: BlockSource): Promise<void> {
+  switch (change.kind) {
+    case 'write':
+      return layer.write(change.bytes, change.offset, below);
+    case 'zero':
+      return layer.zero(change.offset, change.length, below, { allocate: change.allocate });
+    case 'discard':
+      return layer.discard(change.offset, change.length);
+    case 'flush':
+      return layer.flush();
+  }
+}
+
+/**
+ * Applies a change to the array that mirrors a layer. What a discard leaves is up to the layer, as old bytes
+ * or zeros, so it is read back from `seen`, what the layer shows after the change; anything else is a fault
+ * that the comparison finds.
+ */
+export function mirror(oracle: Uint8Array, change: Change, seen: Uint8Array): void {
+  if (change.kind === 'write') oracle.set(change.bytes, change.offset);
+  else if (change.kind === 'zero') oracle.fill(0, change.offset, change.offset + change.length);
+  else if (change.kind === 'discard')
+    for (let at = change.offset; at < change.offset + change.length; at++) if (seen[at] === 0) oracle[at] = 0;
+}
