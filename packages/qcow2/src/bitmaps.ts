@@ -34,7 +34,7 @@ export interface BitmapEntry {
   readonly inUse: boolean;
   /** It records writes; without this flag it is disabled. */
   readonly auto: boolean;
-  /** Where its table lies, and how many entries that has. */
+  /** Where its table lies, and how many entries that has. Not compared with the length of the file. */
   readonly tableAt: HostOffset;
   readonly tableEntries: number;
 }
@@ -84,7 +84,6 @@ function judge(fixed: Buffer, name: string, header: Header): BitmapEntry | undef
   const flags = fixed.readUInt32BE(12);
   const granularityBits = fixed.readUInt8(17);
   if (tableAt === 0n || tableAt % BigInt(clusterSize) !== 0n) return undefined;
-  if (tableAt > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;
   if (tableEntries === 0 || tableEntries > MAX_BITMAP_TABLE_ENTRIES) return undefined;
   if (granularityBits < MIN_BITMAP_GRANULARITY_BITS || granularityBits > MAX_BITMAP_GRANULARITY_BITS)
     return undefined;

@@ -69,11 +69,31 @@ export function encodeLow(at: number): number {
   return at >>> 0;
 }
 
-const hex = (high: number, low: number): string => `0x${((BigInt(high) << 32n) | BigInt(low)).toString(16)}`;
+/** The 64-bit word of two halves in hexadecimal digits. */
+export function wordDigits(high: number, low: number): string {
+  return ((BigInt(high) << 32n) | BigInt(low)).toString(16);
+}
+
+const hex = (high: number, low: number): string => `0x${wordDigits(high, low)}`;
+
+/** True if an offset of bits 9 and up is not a multiple of the cluster size. */
+export function isUnaligned(geometry: Geometry, low: number): boolean {
+  return (low & (geometry.clusterSize - 512)) !== 0;
+}
+
+/** Bits 32-55 of the offset of an L1, standard L2 or bitmap table entry. */
+export function offsetHigh(high: number): number {
+  return high & HIGH_OFFSET;
+}
+
+/** Bits 9-31 of an offset, in their places. */
+export function offsetLow(low: number): number {
+  return (low & LOW_OFFSET) >>> 0;
+}
 
 function offsetProblem(geometry: Geometry, high: number, low: number): string | undefined {
-  const shown = (): string => hex(high & HIGH_OFFSET, (low & LOW_OFFSET) >>> 0);
-  if ((low & (geometry.clusterSize - 512)) !== 0) return `offset ${shown()} unaligned`;
+  const shown = (): string => hex(offsetHigh(high), offsetLow(low));
+  if (isUnaligned(geometry, low)) return `offset ${shown()} unaligned`;
   if ((high & HIGH_OFFSET_TOO_LARGE) !== 0) return `offset ${shown()} is past 2^53`;
   return undefined;
 }
@@ -121,8 +141,7 @@ export function clusterKind(geometry: Geometry, high: number, low: number): Clus
   const zero = (low & LOW_ZERO) !== 0;
   if (zero && geometry.version < 3) return ClusterKind.corrupt;
   if (!allocated) return zero ? ClusterKind.zero : ClusterKind.unallocated;
-  if ((low & (geometry.clusterSize - 512)) !== 0 || (high & HIGH_OFFSET_TOO_LARGE) !== 0)
-    return ClusterKind.corrupt;
+  if (isUnaligned(geometry, low) || (high & HIGH_OFFSET_TOO_LARGE) !== 0) return ClusterKind.corrupt;
   return zero ? ClusterKind.zeroAllocated : ClusterKind.data;
 }
 
@@ -170,6 +189,16 @@ export function reservedBitsInL2(high: number, low: number): boolean {
 
 // Compressed descriptor, x = 62 - (clusterBits - 8): offset in bits 0 to x-1, sectors - 1 in bits x to 61.
 // x is 61 at 512-byte clusters and 49 at 2 MiB, so it always splits the high half.
+/** True if bit 62 says that the cluster is compressed. */
+export function isCompressed(high: number): boolean {
+  return (high & HIGH_COMPRESSED) !== 0;
+}
+
+/** True if bit 0 says that the cluster reads as zeros; not asked of extended entries. */
+export function isZero(low: number): boolean {
+  return (low & LOW_ZERO) !== 0;
+}
+
 const sectorsShift = (geometry: Geometry): number => 62 - 32 - (geometry.clusterBits - 8);
 
 function compressedTooLarge(geometry: Geometry): number {
@@ -179,7 +208,12 @@ function compressedTooLarge(geometry: Geometry): number {
 
 /** Where a compressed cluster's bytes start. Not aligned to anything. Exact up to 2^53 - 1. */
 export function compressedAt(geometry: Geometry, high: number, low: number): HostOffset {
-  return hostOffset((high & (2 ** sectorsShift(geometry) - 1)) * WORD + low);
+  return hostOffset(compressedHigh(geometry, high) * WORD + low);
+}
+
+/** Bits 32 and up of a compressed cluster's offset. */
+export function compressedHigh(geometry: Geometry, high: number): number {
+  return high & (2 ** sectorsShift(geometry) - 1);
 }
 
 /** The most bytes that a compressed cluster's data may take: up to the end of its last 512-byte sector. */
@@ -213,11 +247,10 @@ export type RefcountTableEntry =
 
 /** A refcount table entry as a union. Its offset has all of the bits 9-63. */
 export function describeRefcountTable(geometry: Geometry, high: number, low: number): RefcountTableEntry {
-  const lowOffset = (low & LOW_OFFSET) >>> 0;
+  const lowOffset = offsetLow(low);
   if (high === 0 && lowOffset === 0) return { kind: 'absent' };
   const shown = (): string => hex(high, lowOffset);
-  if ((low & (geometry.clusterSize - 512)) !== 0)
-    return { kind: 'corrupt', why: `Refblock offset ${shown()} unaligned` };
+  if (isUnaligned(geometry, low)) return { kind: 'corrupt', why: `Refblock offset ${shown()} unaligned` };
   if (high >= 2 ** 21) return { kind: 'corrupt', why: `Refblock offset ${shown()} is past 2^53` };
   return { kind: 'block', at: hostOffset(high * WORD + lowOffset) };
 }
@@ -280,16 +313,20 @@ export type BitmapTableEntry =
   | { readonly kind: 'stored'; readonly at: HostOffset }
   | { readonly kind: 'corrupt'; readonly why: string };
 
-/** A bitmap table entry as a union. Here reserved bits are corrupt, as they are to QEMU. */
+/** True if QEMU refuses the bitmap table entry: reserved bits, an offset with the all-ones bit, or unaligned. */
+export function isBrokenBitmapEntry(geometry: Geometry, high: number, low: number): boolean {
+  if ((high & HIGH_BITMAP_RESERVED) !== 0 || (low & LOW_RESERVED & ~LOW_ZERO) !== 0) return true;
+  const allocated = (high & HIGH_OFFSET) !== 0 || (low & LOW_OFFSET) !== 0;
+  return allocated && ((low & LOW_ZERO) !== 0 || isUnaligned(geometry, low));
+}
+
+/** A bitmap table entry as a union. */
 export function describeBitmapTable(geometry: Geometry, high: number, low: number): BitmapTableEntry {
-  const reserved = LOW_RESERVED & ~LOW_ZERO;
-  if ((high & HIGH_BITMAP_RESERVED) !== 0 || (low & reserved) !== 0)
-    return { kind: 'corrupt', why: 'reserved bits are set in the bitmap table entry' };
+  if (isBrokenBitmapEntry(geometry, high, low))
+    return { kind: 'corrupt', why: `Bitmap table entry ${hex(high, low)} breaks the format` };
+  if ((high & HIGH_OFFSET_TOO_LARGE) !== 0)
+    return { kind: 'corrupt', why: `Bitmap table entry ${hex(high, low)} is past 2^53` };
   const at = entryOffset(high, low);
-  const one = (low & LOW_ZERO) !== 0;
-  if (at === 0) return one ? { kind: 'ones' } : { kind: 'zeros' };
-  const problem = one ? 'entry has both an offset and the all-ones bit' : offsetProblem(geometry, high, low);
-  return problem === undefined
-    ? { kind: 'stored', at }
-    : { kind: 'corrupt', why: `Bitmap cluster ${problem}` };
+  if (at !== 0) return { kind: 'stored', at };
+  return { kind: (low & LOW_ZERO) === 0 ? 'zeros' : 'ones' };
 }

@@ -10,6 +10,7 @@
 import { type BackingReference, DiskError, type HostSource } from '@strata/block';
 import { bytesAt, type Extensions, featureName, parseExtensions, textOf } from './extensions.ts';
 import {
+  Autoclear,
   Compression,
   Encryption,
   Incompatible,
@@ -58,7 +59,10 @@ export interface Header extends GeometryFields {
 
 /** How strict `parseHeader` is. */
 export interface ParseOptions {
-  /** For `check`: a missing refcount table and a broken snapshot table are findings, not refusals. */
+  /**
+   * For `check`: a missing refcount table, a broken snapshot table and tables that lie far behind the end of
+   * the file are findings, not refusals. Offsets past 2^53 are rounded then.
+   */
   readonly forCheck?: boolean;
 }
 
@@ -129,7 +133,7 @@ export function parseHeader(bytes: Uint8Array, options: ParseOptions = {}): Head
   const fields = { version, clusterBits, ...features } as const;
   const tables = parseTables(head, fields, options);
   if (cryptMethod > Encryption.luks)
-    throw new DiskError('not-supported', `Unsupported encryption method ${cryptMethod}`, { offset: 32 });
+    throw new DiskError('not-supported', `Unsupported encryption method ${cryptMethod | 0}`, { offset: 32 });
   const extensions = parseExtensions(head, headerLength, extensionsEnd, context);
   return {
     ...fields,
@@ -213,9 +217,11 @@ function parseTables(head: Buffer, fields: GeometryFields, options: ParseOptions
   const table = (name: string, field: number, bytes: number, maxBytes: number): HostOffset => {
     if (bytes > maxBytes) throw limit(`${name} too large`, field);
     const at = head.readBigUInt64BE(field);
-    const aligned = at % BigInt(geometry.clusterSize) === 0n;
-    if (!aligned || at + BigInt(bytes) > BigInt(Number.MAX_SAFE_INTEGER))
+    const end = at + BigInt(bytes);
+    if (at % BigInt(geometry.clusterSize) !== 0n || end >= 2n ** 63n)
       throw corrupt(`${name} offset invalid`, field);
+    if (end > BigInt(Number.MAX_SAFE_INTEGER) && options.forCheck !== true)
+      throw limit(`${name} offset is past 2^53`, field);
     return hostOffset(Number(at));
   };
   const refcountTableClusters = head.readUInt32BE(56);
@@ -265,12 +271,23 @@ export function hasFeature(header: Header, feature: keyof typeof Incompatible): 
   return (header.incompatible & Incompatible[feature]) !== 0n;
 }
 
+/** What makes the guest's data unreadable although the header can be read; undefined if nothing does. */
+export function contradictionIn(header: Header): DiskError | undefined {
+  if ((header.autoclear & Autoclear.rawData) !== 0n && !hasFeature(header, 'dataFile'))
+    return corrupt('data-file-raw requires a data file', 88);
+  if (header.cryptMethod === Encryption.luks && header.extensions.encryption === undefined)
+    return corrupt('Missing CRYPTO header for crypt method 2', 32);
+  return undefined;
+}
+
 /**
  * Why this version will not open the image to read or to write its guest data; undefined if it will.
  * `info` and `check` do not ask.
  */
 export function unsupportedFor(header: Header, use: 'read' | 'write'): DiskError | undefined {
   const refuse = (message: string): DiskError => new DiskError('not-supported', message, { spec: SPEC });
+  const contradiction = contradictionIn(header);
+  if (contradiction !== undefined) return contradiction;
   if (hasFeature(header, 'dataFile'))
     return refuse('images with an external data file are not supported yet');
   if (hasFeature(header, 'extendedL2'))

@@ -1,5 +1,7 @@
 /** One qcow2 image (versions 2 and 3) as a layer of a chain. */
 export type { BitmapEntry } from './bitmaps.ts';
+export type { Finding } from './check/findings.ts';
+export { type CheckOptions, type CheckReport, checkImage } from './check.ts';
 export { type CreateQcow2Options, createQcow2, versionOfCompat } from './create.ts';
 export { isQcow2 } from './format.ts';
 export type { ImageOptions } from './image.ts';

@@ -57,29 +57,36 @@ export interface Snapshot {
   readonly l1Entries: number;
 }
 
-/**
- * The entries of a snapshot table of `count` entries at `at`, and its length in bytes.
- *
- * @throws {DiskError} limit
- */
-export async function readSnapshotTable(
-  file: HostSource,
-  at: number,
-  count: number,
-): Promise<{ readonly entries: readonly SnapshotEntry[]; readonly length: number }> {
-  const reader = new EntryReader(file, at);
-  const entries: SnapshotEntry[] = [];
-  for (let index = 0; index < count; index++) {
-    reader.align();
-    entries.push(await readEntry(reader, at, index));
-    if (reader.offset > MAX_SNAPSHOT_TABLE_BYTES)
-      throw new DiskError('limit', 'Snapshot table is too big', { offset: at, spec: SPEC });
-  }
-  return { entries, length: reader.offset };
+/** A snapshot table, as far as it can be read. */
+export interface SnapshotTable {
+  readonly entries: readonly SnapshotEntry[];
+  /** In bytes. */
+  readonly length: number;
+  /** Why the rest was not read, and what qemu-img advises then. */
+  readonly problem: { readonly message: string; readonly advice: string } | undefined;
 }
 
-async function readEntry(reader: EntryReader, at: number, index: number): Promise<SnapshotEntry> {
-  const offset = at + reader.offset;
+/** Reads a snapshot table of `count` entries at `at`, within the limits. */
+export async function readSnapshotTable(file: HostSource, at: number, count: number): Promise<SnapshotTable> {
+  const reader = new EntryReader(file, at);
+  const entries: SnapshotEntry[] = [];
+  const cutShort = (message: string, what: string): SnapshotTable => {
+    const advice = `You can force-remove ${what} with qemu-img check -r all`;
+    return { entries, length: reader.offset, problem: { message, advice } };
+  };
+  for (let index = 0; index < count; index++) {
+    reader.align();
+    const entry = await readEntry(reader);
+    if (entry === undefined)
+      return cutShort(`Too much extra metadata in snapshot table entry ${index}`, 'this extra metadata');
+    if (reader.offset > MAX_SNAPSHOT_TABLE_BYTES)
+      return cutShort('Snapshot table is too big', `all ${count - index} overhanging snapshots`);
+    entries.push(entry);
+  }
+  return { entries, length: reader.offset, problem: undefined };
+}
+
+async function readEntry(reader: EntryReader): Promise<SnapshotEntry | undefined> {
   const fixed = await reader.take(FIXED);
   const l1At = fixed.readBigUInt64BE(0);
   const l1Entries = fixed.readUInt32BE(8);
@@ -90,10 +97,7 @@ async function readEntry(reader: EntryReader, at: number, index: number): Promis
   const clockNanoseconds = fixed.readBigUInt64BE(24);
   const vmStateSize = BigInt(fixed.readUInt32BE(32));
   const extraSize = fixed.readUInt32BE(36);
-  if (extraSize > MAX_SNAPSHOT_EXTRA) {
-    const message = `Too much extra metadata in snapshot table entry ${index}`;
-    throw new DiskError('limit', message, { offset, spec: SPEC });
-  }
+  if (extraSize > MAX_SNAPSHOT_EXTRA) return undefined;
   const extra = await reader.take(extraSize);
   const extraField = (from: number): bigint | undefined =>
     extraSize >= from + 8 ? extra.readBigUInt64BE(from) : undefined;
@@ -121,7 +125,9 @@ async function readEntry(reader: EntryReader, at: number, index: number): Promis
  * @throws {DiskError} limit
  */
 export async function listSnapshots(file: HostSource, header: Header): Promise<readonly Snapshot[]> {
-  const { entries } = await readSnapshotTable(file, header.snapshotsAt, header.snapshotCount);
+  const { entries, problem } = await readSnapshotTable(file, header.snapshotsAt, header.snapshotCount);
+  if (problem !== undefined)
+    throw new DiskError('limit', problem.message, { offset: header.snapshotsAt, spec: SPEC });
   return entries.map((entry, index) => {
     const what = (field: string): string => `snapshot table entry ${index}: ${field}`;
     return {

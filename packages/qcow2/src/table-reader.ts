@@ -5,6 +5,7 @@
  * here", so nothing is allocated or read for it.
  */
 import { DiskError, type HostSource } from '@strata/block';
+import { entryHigh, entryLow, tableOf } from './entries.ts';
 
 const PIECE = 1024 * 1024;
 
@@ -30,6 +31,25 @@ export async function* piecesOf(file: HostSource, at: number, length: number): A
   }
 }
 
+/**
+ * Hands the entries of a table of 8-byte words to `visit`, as halves, as far as the file goes. `before` is
+ * called with the bytes of each piece.
+ */
+export async function forEachWord(
+  file: HostSource,
+  at: number,
+  count: number,
+  before: (bytes: number) => void,
+  visit: (high: number, low: number, index: number) => void,
+): Promise<void> {
+  for await (const { start, bytes } of piecesOf(file, at, count * 8)) {
+    before(bytes.length);
+    const table = tableOf(bytes);
+    const words = bytes.length / 8;
+    for (let i = 0; i < words; i++) visit(entryHigh(table, i), entryLow(table, i), start / 8 + i);
+  }
+}
+
 /** Fills `into` from `at`, with zeros past the end of the file. */
 export async function readAt(file: HostSource, into: Buffer, at: number): Promise<void> {
   const given = Math.max(0, Math.min(into.length, file.size - at));
@@ -37,47 +57,41 @@ export async function readAt(file: HostSource, into: Buffer, at: number): Promis
   into.fill(0, given);
 }
 
-/** A table of entries that differ in length, read from its start to its end. */
+/** A table of entries that differ in length, read from its start, which is a multiple of 8, to its end. */
 export class EntryReader {
   readonly #file: HostSource;
+  readonly #at: number;
   readonly #buffer = Buffer.alloc(65_536);
-  readonly #start: number;
-  #position: number;
-  #bufferAt = -1;
+  #bufferStart = 0;
+  #bufferLength = 0;
+  #offset = 0;
 
   constructor(file: HostSource, at: number) {
     this.#file = file;
-    this.#start = at;
-    this.#position = at;
+    this.#at = at;
   }
 
   /** Bytes from the start of the table. */
   get offset(): number {
-    return this.#position - this.#start;
+    return this.#offset;
   }
 
   /** The next `length` bytes, 65,536 at most; a view that is valid until the next call. */
   async take(length: number): Promise<Buffer> {
     if (length > this.#buffer.length) throw new RangeError(`entry part of ${length} bytes`);
-    const from = this.#position - this.#bufferAt;
-    const held = this.#bufferAt >= 0 && from >= 0 && from + length <= this.#buffer.length;
-    if (!held) {
-      this.#bufferAt = this.#position;
-      await readAt(this.#file, this.#buffer, this.#position);
+    if (this.#offset + length > this.#bufferStart + this.#bufferLength) {
+      await readAt(this.#file, this.#buffer, this.#at + this.#offset);
+      this.#bufferStart = this.#offset;
+      this.#bufferLength = this.#buffer.length;
     }
-    const start = this.#position - this.#bufferAt;
-    this.#position += length;
+    const start = this.#offset - this.#bufferStart;
+    this.#offset += length;
     return this.#buffer.subarray(start, start + length);
-  }
-
-  /** Leaves out `length` bytes. */
-  skip(length: number): void {
-    this.#position += length;
   }
 
   /** Goes on at the next multiple of 8 bytes. */
   align(): void {
-    this.#position = Math.ceil(this.#position / 8) * 8;
+    this.#offset = Math.ceil(this.#offset / 8) * 8;
   }
 }
 

@@ -37,7 +37,7 @@ function qemuOptions(options: CreateQcow2Options): Record<string, string | numbe
 
 async function createBoth(folder: { file(name: string): string }, options: CreateQcow2Options) {
   const [ours, theirs] = [folder.file('ours.qcow2'), folder.file('theirs.qcow2')];
-  await using file = openHost(ours);
+  await using file = await openHost(ours);
   await createQcow2(file, options);
   const backing = options.backing === undefined ? [] : ['-u', '-b', options.backing.name];
   const format = options.backing?.format === undefined ? [] : ['-F', options.backing.format];
@@ -76,7 +76,7 @@ test(
     await using folder = await temporaryFolder();
     for (const refcountBits of [1, 16, 64]) {
       const path = folder.file(`${refcountBits}.qcow2`);
-      await using file = openHost(path);
+      await using file = await openHost(path);
       await createQcow2(file, { clusterSize: 512, refcountBits, size: 128 * 2 ** 30 });
       const { status, report, stderr } = await qemuImg.check(path);
       assert.equal(status, 0, stderr);
@@ -88,18 +88,18 @@ test(
 
 test('what was in the file before is gone', async () => {
   await using folder = await temporaryFolder();
-  await using file = openHost(folder.file('old'));
+  await using file = await openHost(folder.file('old'));
   await file.write(new Uint8Array(MIB).fill(0xff), 0);
   await createQcow2(file, { size: MIB });
   const made = await readFile(folder.file('old'));
-  await using fresh = openHost(folder.file('fresh'));
+  await using fresh = await openHost(folder.file('fresh'));
   await createQcow2(fresh, { size: MIB });
   assert.ok(made.equals(await readFile(folder.file('fresh'))));
 });
 
 test('sizes that QEMU refuses are refused in its words', requires('qemu-img'), async () => {
   await using folder = await temporaryFolder();
-  await using file = openHost(folder.file('ours'));
+  await using file = await openHost(folder.file('ours'));
   const largest: readonly (readonly [clusterSize: number, size: number])[] = [
     [512, 128 * 2 ** 30],
     [65_536, 2 ** 51],
@@ -115,7 +115,7 @@ test('sizes that QEMU refuses are refused in its words', requires('qemu-img'), a
 
 test('options that QEMU refuses are refused in its words', requires('qemu-img'), async () => {
   await using folder = await temporaryFolder();
-  await using file = openHost(folder.file('ours'));
+  await using file = await openHost(folder.file('ours'));
   const long = 'x'.repeat(400);
   const rows: readonly (readonly [
     text: string,
@@ -148,7 +148,7 @@ test('options that QEMU refuses are refused in its words', requires('qemu-img'),
 
 test('an option of a later version is refused by its name', async () => {
   await using folder = await temporaryFolder();
-  await using file = openHost(folder.file('image'));
+  await using file = await openHost(folder.file('image'));
   const rows: readonly (readonly [name: RegExp, options: Partial<CreateQcow2Options>])[] = [
     [/'preallocation=metadata'/, { preallocation: 'metadata' }],
     [/'extended_l2'/, { extendedL2: true }],
@@ -163,7 +163,7 @@ test('an option of a later version is refused by its name', async () => {
 
 test('a size that is not a multiple of 512 is rounded up', async () => {
   await using folder = await temporaryFolder();
-  await using file = openHost(folder.file('image'));
+  await using file = await openHost(folder.file('image'));
   await createQcow2(file, { size: 1000 });
   assert.equal((await readHeader(file)).size, 1024);
 });

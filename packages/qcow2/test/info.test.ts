@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { test } from 'node:test';
 import { qemuImg, qemuIo, requires, temporaryFolder } from '@strata/testkit';
 import { type Qcow2Info, readInfo } from '../src/info.ts';
-import { openHost } from './host.ts';
+import { counted, openHost } from './host.ts';
 
 /** The part of `qemu-img info --output=json` that an image itself decides. */
 interface QemuInfo {
@@ -77,7 +77,7 @@ async function assertSame(path: string): Promise<Qcow2Info> {
 }
 
 async function readFacts(path: string): Promise<Qcow2Info> {
-  await using file = openHost(path);
+  await using file = await openHost(path);
   return await readInfo(file);
 }
 
@@ -173,7 +173,8 @@ test('info reads a few kilobytes, however much the bitmaps stand for', requires(
   const path = folder.file('image.qcow2');
   await qemuImg.create(path, '1T');
   for (let i = 0; i < 8; i++) await qemuImg.ok('bitmap', '--add', '-g', '64k', path, `b${i}`);
-  await using file = openHost(path);
+  await using host = await openHost(path);
+  const file = counted(host);
   assert.equal((await readInfo(file)).bitmaps.length, 8);
   assert.ok(file.bytesRead < 256 * 1024, `${file.bytesRead} bytes`);
 });

@@ -1,0 +1,277 @@
+/**
+ * The L1 and L2 tables, as a check sees them: what they reference, and whether their "exclusive" flags agree
+ * with the refcounts.
+ *
+ * Snapshots share L2 tables, and hostile images share one between millions of L1 entries. Each table is
+ * walked when it is first reached; whatever reaches it again is only counted, and in the end it is walked
+ * once more with that number.
+ *
+ * Spec: qcow2.txt, "Cluster mapping" and "Extended L2 Entries".
+ */
+
+import {
+  compressedAt,
+  compressedHigh,
+  compressedMaxLength,
+  entryHigh,
+  entryLow,
+  entryOffset,
+  isCompressed,
+  isExclusive,
+  isUnaligned,
+  isZero,
+  offsetHigh,
+  offsetLow,
+  reservedBitsInL1,
+  reservedBitsInL2,
+  tableOf,
+  wordDigits,
+} from '../entries.ts';
+import { hasFeature } from '../header.ts';
+import { piecesOf, readAt } from '../table-reader.ts';
+import { SparseCounters } from './references.ts';
+import { CheckFailed, type CheckState } from './state.ts';
+
+/** An L1 table to follow. */
+export interface L1Table {
+  readonly at: number;
+  readonly entries: number;
+}
+
+/** How the guest's clusters lie in the file. */
+export interface ClusterCounts {
+  readonly allocatedClusters: number;
+  readonly fragmentedClusters: number;
+  readonly compressedClusters: number;
+}
+
+/** How often each L2 table is reached: from the active L1 table, and from those of snapshots. */
+export class L2Walks {
+  readonly #clusterSize: number;
+  readonly #active = new SparseCounters();
+  readonly #inactive = new SparseCounters();
+  /** Tables that do not start on a cluster, by offset. The budget bounds them. */
+  readonly #unaligned = new Map<number, { active: number; inactive: number }>();
+
+  constructor(clusterSize: number) {
+    this.#clusterSize = clusterSize;
+  }
+
+  /** How often the active L1 table reaches the L2 table at `at`. */
+  active(at: number): number {
+    const index = at / this.#clusterSize;
+    return Number.isInteger(index) ? this.#active.get(index) : (this.#unaligned.get(at)?.active ?? 0);
+  }
+
+  /** Counts one more; true if it is the first. */
+  reach(at: number, active: boolean): boolean {
+    const index = at / this.#clusterSize;
+    if (Number.isInteger(index)) {
+      const first = this.#active.get(index) === 0 && this.#inactive.get(index) === 0;
+      (active ? this.#active : this.#inactive).add(index, 1);
+      return first;
+    }
+    const walks = this.#unaligned.get(at) ?? { active: 0, inactive: 0 };
+    const first = !this.#unaligned.has(at);
+    walks[active ? 'active' : 'inactive']++;
+    this.#unaligned.set(at, walks);
+    return first;
+  }
+
+  /** The tables that were reached more than once. The first time is not in the numbers. */
+  *again(): Generator<{ readonly at: number; readonly times: number; readonly activeTimes: number }> {
+    const more = (at: number, active: number, inactive: number) => ({
+      at,
+      times: active + inactive - 1,
+      activeTimes: Math.max(0, active - 1),
+    });
+    for (const [index, active] of this.#active.entries()) {
+      const inactive = this.#inactive.get(index);
+      if (active + inactive > 1) yield more(index * this.#clusterSize, active, inactive);
+    }
+    for (const [index, inactive] of this.#inactive.entries()) {
+      if (inactive > 1 && this.#active.get(index) === 0) yield more(index * this.#clusterSize, 0, inactive);
+    }
+    for (const [at, { active, inactive }] of this.#unaligned) {
+      if (active + inactive > 1) yield more(at, active, inactive);
+    }
+  }
+}
+
+/** Counts what all L1 tables reference; the first of `l1s` is the active one. */
+export async function countMapping(
+  state: CheckState,
+  l1s: readonly L1Table[],
+): Promise<{ readonly walks: L2Walks; readonly clusters: ClusterCounts }> {
+  const { file, geometry, references, findings, budget } = state;
+  const { clusterSize } = geometry;
+  const walks = new L2Walks(clusterSize);
+  const counts = { allocatedClusters: 0, fragmentedClusters: 0, compressedClusters: 0 };
+  const l2 = Buffer.alloc(clusterSize);
+
+  const countTable = async (at: number, times: number, activeTimes: number): Promise<void> => {
+    budget.spend(clusterSize);
+    await readAt(file, l2, at);
+    countL2(state, tableOf(l2), times, activeTimes, counts);
+  };
+  for (const [order, { at, entries }] of l1s.entries()) {
+    const active = order === 0;
+    references.count(at, entries * 8);
+    if (at >= 2 ** 63 && entries > 0) {
+      findings.error('ERROR: I/O error in check_refcounts_l1');
+      throw new CheckFailed('Input/output error');
+    }
+    for await (const { bytes } of piecesOf(file, at, entries * 8)) {
+      budget.spend(bytes.length);
+      const table = tableOf(bytes);
+      const words = Math.min(bytes.length / 8, entries);
+      for (let i = 0; i < words; i++) {
+        const [high, low] = [entryHigh(table, i), entryLow(table, i)];
+        if (high === 0 && low === 0) continue;
+        const l2At = entryOffset(high, low);
+        if (reservedBitsInL1(high, low))
+          findings.corruption(`ERROR found L1 entry with reserved bits set: ${wordDigits(high, low)}`);
+        references.count(l2At, clusterSize, 1, offsetHigh(high), offsetLow(low));
+        if (isUnaligned(geometry, low)) {
+          const shown = wordDigits(offsetHigh(high), offsetLow(low));
+          findings.corruption(`ERROR l2_offset=${shown}: Table is not cluster aligned; L1 entry corrupted`);
+        }
+        if (l2At < file.size && walks.reach(l2At, active)) await countTable(l2At, 1, active ? 1 : 0);
+      }
+    }
+  }
+  for (const { at, times, activeTimes } of walks.again()) await countTable(at, times, activeTimes);
+  return { walks, clusters: counts };
+}
+
+type MutableCounts = { -readonly [K in keyof ClusterCounts]: ClusterCounts[K] };
+
+/** Counts what an L2 table references, `times` over; `activeTimes` of them count for the guest. */
+function countL2(
+  state: CheckState,
+  table: DataView,
+  times: number,
+  activeTimes: number,
+  counts: MutableCounts,
+): void {
+  const { header, geometry, references, findings } = state;
+  const { clusterSize, l2Entries } = geometry;
+  const stride = geometry.l2EntrySize / 8;
+  const inDataFile = hasFeature(header, 'dataFile');
+  let expected = 0;
+  for (let i = 0; i < l2Entries; i++) {
+    const [high, low] = [entryHigh(table, i * stride), entryLow(table, i * stride)];
+    const zeroBits = stride === 2 ? entryHigh(table, i * 2 + 1) : 0;
+    const allocatedBits = stride === 2 ? entryLow(table, i * 2 + 1) : 0;
+    if (high === 0 && low === 0 && allocatedBits === 0) continue;
+
+    if (isCompressed(high)) {
+      const used = countCompressed(state, high, low, i, times, (zeroBits | allocatedBits) !== 0);
+      if (!used) continue;
+      counts.allocatedClusters += activeTimes;
+      counts.compressedClusters += activeTimes;
+      counts.fragmentedClusters += activeTimes;
+      continue;
+    }
+    if (reservedBitsInL2(high, low))
+      findings.corruption(`ERROR found l2 entry with reserved bits set: ${wordDigits(high, low)}`, times);
+    const at = entryOffset(high, low);
+    const zero = stride === 1 && isZero(low);
+    if (at === 0 && (zero || !(inDataFile && isExclusive(high)))) {
+      if (allocatedBits !== 0)
+        findings.corruption('ERROR: Unallocated cluster has non-zero subcluster allocation map', times);
+      continue;
+    }
+    const shown = (): string => wordDigits(offsetHigh(high), offsetLow(low));
+    if ((zeroBits & allocatedBits) !== 0) {
+      const rest = 'Allocated cluster has corrupted subcluster allocation bitmap';
+      findings.corruption(`ERROR offset=${shown()}: ${rest}`, times);
+    }
+    if (isUnaligned(geometry, low)) {
+      const holdsData = stride === 2 ? allocatedBits !== 0 : !zero;
+      const what = holdsData ? 'Data' : 'Preallocated';
+      const rest = `${what} cluster is not properly aligned; L2 entry corrupted.`;
+      findings.corruption(`ERROR offset=${shown()}: ${rest}`, times);
+    }
+    counts.allocatedClusters += activeTimes;
+    if (expected !== 0 && at !== expected) counts.fragmentedClusters += activeTimes;
+    expected = at + clusterSize;
+    if (!inDataFile) references.count(at, clusterSize, times, offsetHigh(high), offsetLow(low));
+  }
+}
+
+function countCompressed(
+  state: CheckState,
+  high: number,
+  low: number,
+  index: number,
+  times: number,
+  hasBitmap: boolean,
+): boolean {
+  const { header, geometry, references, findings } = state;
+  const atHigh = compressedHigh(geometry, high);
+  if (isExclusive(high)) {
+    const rest = 'copied flag must never be set for compressed clusters';
+    findings.corruption(`ERROR: coffset=0x${wordDigits(atHigh, low)}: ${rest}`, times);
+  }
+  const entry = `entry=0x${wordDigits((high & 0x7fff_ffff) >>> 0, low)}`;
+  if (hasFeature(header, 'dataFile')) {
+    findings.corruption(`ERROR compressed cluster ${index} with data file, ${entry}`, times);
+    return false;
+  }
+  if (hasBitmap) {
+    const what = 'with non-zero subcluster allocation bitmap';
+    findings.corruption(`ERROR compressed cluster ${index} ${what}, ${entry}`, times);
+    return false;
+  }
+  const length = compressedMaxLength(geometry, high, low);
+  references.count(compressedAt(geometry, high, low), length, times, atHigh, low);
+  return true;
+}
+
+/** Compares the flags of the active tables with the refcounts: exclusive exactly where the refcount is 1. */
+export async function checkExclusiveFlags(state: CheckState, walks: L2Walks): Promise<void> {
+  const { file, header, geometry, refcounts, findings, budget } = state;
+  const l2 = Buffer.alloc(geometry.clusterSize);
+  const done = new L2Walks(geometry.clusterSize);
+  for await (const { start, bytes } of piecesOf(file, header.l1At, header.l1Entries * 8)) {
+    budget.spend(bytes.length);
+    const table = tableOf(bytes);
+    const words = Math.min(bytes.length / 8, header.l1Entries);
+    for (let i = 0; i < words; i++) {
+      const [high, low] = [entryHigh(table, i), entryLow(table, i)];
+      const l2At = entryOffset(high, low);
+      if (l2At === 0) continue;
+      const cluster = Math.floor(l2At / geometry.clusterSize);
+      const refcount = refcounts.tryRefcount(cluster) ?? (await refcounts.refcount(cluster));
+      if (Number.isNaN(refcount)) continue;
+      if ((refcount === 1) !== isExclusive(high)) {
+        const entry = `l1_index=${start / 8 + i} l1_entry=${wordDigits(high, low)}`;
+        findings.corruption(`ERROR OFLAG_COPIED L2 cluster: ${entry} refcount=${refcounts.shown(cluster)}`);
+      }
+      if (l2At >= file.size || !done.reach(l2At, true)) continue;
+      budget.spend(l2.length);
+      await readAt(file, l2, l2At);
+      await checkFlagsInL2(state, tableOf(l2), walks.active(l2At));
+    }
+  }
+}
+
+async function checkFlagsInL2(state: CheckState, table: DataView, times: number): Promise<void> {
+  const { header, geometry, refcounts, findings } = state;
+  const stride = geometry.l2EntrySize / 8;
+  const inDataFile = hasFeature(header, 'dataFile');
+  for (let i = 0; i < geometry.l2Entries; i++) {
+    const [high, low] = [entryHigh(table, i * stride), entryLow(table, i * stride)];
+    if ((high === 0 && low === 0) || isCompressed(high)) continue;
+    const at = entryOffset(high, low);
+    const zero = stride === 1 && isZero(low);
+    if (at === 0 && (zero || !(inDataFile && isExclusive(high)))) continue;
+    const cluster = Math.floor(at / geometry.clusterSize);
+    const refcount = inDataFile ? 1 : (refcounts.tryRefcount(cluster) ?? (await refcounts.refcount(cluster)));
+    if (Number.isNaN(refcount) || (refcount === 1) === isExclusive(high)) continue;
+    const shown = inDataFile ? '1' : refcounts.shown(cluster);
+    const text = `ERROR OFLAG_COPIED data cluster: l2_entry=${wordDigits(high, low)} refcount=${shown}`;
+    findings.corruption(text, times);
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * The refcounts on disk, as a check sees them: read, and compared with the references that were counted.
+ *
+ * Spec: qcow2.txt, "Host cluster management".
+ */
+import type { HostSource } from '@strata/block';
+import {
+  describeRefcountTable,
+  entryHigh,
+  entryLow,
+  isUnaligned,
+  readRefcount,
+  reservedBitsInRefcountTable,
+  tableOf,
+} from '../entries.ts';
+import { type Geometry, refcountBlockIndexOf, refcountTableIndexOf } from '../geometry.ts';
+import type { Header } from '../header.ts';
+import { forEachWord, readAt } from '../table-reader.ts';
+import type { Findings } from './findings.ts';
+import type { CheckState, MetadataBudget } from './state.ts';
+
+/** Bytes of refcount blocks that are kept in memory. */
+const CACHE_BYTES = 32 * 1024 * 1024;
+
+/** A refcount block; undefined: there is none and all its refcounts are 0; `unreadable`: there is no telling. */
+type Block = DataView | undefined | 'unreadable';
+
+/** The refcounts that the image records. */
+export class RefcountsOnDisk {
+  readonly #file: HostSource;
+  readonly #header: Header;
+  readonly #geometry: Geometry;
+  readonly #findings: Findings;
+  readonly #budget: MetadataBudget;
+  /** Blocks by their offset in the file, the latest used last. */
+  readonly #blocks = new Map<number, DataView>();
+  #table: DataView | undefined;
+  #currentIndex = -1;
+  #current: Block;
+  #signaled = false;
+
+  constructor(
+    file: HostSource,
+    header: Header,
+    geometry: Geometry,
+    findings: Findings,
+    budget: MetadataBudget,
+  ) {
+    this.#file = file;
+    this.#header = header;
+    this.#geometry = geometry;
+    this.#findings = findings;
+    this.#budget = budget;
+  }
+
+  /** The refcount table, as far as it lies in the file. */
+  async table(): Promise<DataView> {
+    if (this.#table !== undefined) return this.#table;
+    const { refcountTableAt, refcountTableClusters } = this.#header;
+    const length = refcountTableClusters * this.#geometry.clusterSize;
+    const given = Math.max(0, Math.min(length, this.#file.size - refcountTableAt));
+    const bytes = Buffer.alloc(Math.ceil(given / 8) * 8);
+    this.#budget.spend(bytes.length);
+    await readAt(this.#file, bytes, refcountTableAt);
+    this.#table = tableOf(bytes);
+    return this.#table;
+  }
+
+  /** The block that describes the clusters from `tableIndex * refcountBlockEntries` on. */
+  async block(tableIndex: number): Promise<Block> {
+    if (tableIndex !== this.#currentIndex) {
+      this.#current = await this.#load(tableIndex);
+      this.#currentIndex = tableIndex;
+    }
+    return this.#current;
+  }
+
+  async #load(tableIndex: number): Promise<Block> {
+    const table = await this.table();
+    if (tableIndex >= table.byteLength / 8) return undefined;
+    const [high, low] = [entryHigh(table, tableIndex), entryLow(table, tableIndex)];
+    const entry = describeRefcountTable(this.#geometry, high, low);
+    if (entry.kind === 'absent') return undefined;
+    if (entry.kind === 'corrupt') {
+      if (isUnaligned(this.#geometry, low)) return this.#unaligned(tableIndex, entry.why);
+      // QEMU reads zeros up to 2^63, however far behind the end of the file that is.
+      return high < 2 ** 31 ? undefined : 'unreadable';
+    }
+    const held = this.#blocks.get(entry.at);
+    if (held !== undefined) {
+      this.#blocks.delete(entry.at);
+      this.#blocks.set(entry.at, held);
+      return held;
+    }
+    if (entry.at >= this.#file.size) return undefined;
+    const bytes = Buffer.alloc(this.#geometry.clusterSize);
+    this.#budget.spend(bytes.length);
+    await readAt(this.#file, bytes, entry.at);
+    const block = tableOf(bytes);
+    this.#blocks.set(entry.at, block);
+    const [oldest] = this.#blocks.keys();
+    if (oldest !== undefined && this.#blocks.size * bytes.length > CACHE_BYTES) this.#blocks.delete(oldest);
+    return block;
+  }
+
+  #unaligned(tableIndex: number, why: string): Block {
+    if (!this.#signaled) {
+      const index = tableIndex === 0 ? '0' : `0x${tableIndex.toString(16)}`;
+      const what = `${why} (reftable index: ${index})`;
+      this.#findings.note(
+        `qcow2: Image is corrupt: ${what}; further non-fatal corruption events will be suppressed`,
+      );
+    }
+    this.#signaled = true;
+    return 'unreadable';
+  }
+
+  /** The refcount of a cluster, if its block is the one that was used last; undefined otherwise. */
+  tryRefcount(clusterIndex: number): number | undefined {
+    const { refcountOrder } = this.#geometry;
+    if (refcountTableIndexOf(this.#geometry, clusterIndex) !== this.#currentIndex) return undefined;
+    const block = this.#current;
+    if (block === undefined) return 0;
+    if (block === 'unreadable') return Number.NaN;
+    return readRefcount(block, refcountBlockIndexOf(this.#geometry, clusterIndex), refcountOrder);
+  }
+
+  /** The refcount of a cluster; NaN if it cannot be read. */
+  async refcount(clusterIndex: number): Promise<number> {
+    await this.block(refcountTableIndexOf(this.#geometry, clusterIndex));
+    return this.tryRefcount(clusterIndex) ?? Number.NaN;
+  }
+
+  /** The refcount of a cluster of the current block as text, exact above 2^53 as well. */
+  shown(clusterIndex: number): string {
+    const refcount = this.tryRefcount(clusterIndex) ?? Number.NaN;
+    if (refcount !== Number.POSITIVE_INFINITY || !(this.#current instanceof DataView)) return `${refcount}`;
+    const index = refcountBlockIndexOf(this.#geometry, clusterIndex);
+    return this.#current.getBigUint64(index * 8).toString();
+  }
+}
+
+/** Counts the refcount blocks themselves, and judges the table that leads to them. */
+export async function countRefcountBlocks(state: CheckState): Promise<void> {
+  const { file, header, geometry, references, findings, budget } = state;
+  const { clusterSize } = geometry;
+  const visit = (high: number, low: number, index: number): void => {
+    if (high === 0 && low === 0) return;
+    const cluster = (high * 2 ** 32 + low) / clusterSize;
+    if (reservedBitsInRefcountTable(low)) {
+      findings.corruption(`ERROR refcount table entry ${index} has reserved bits set`);
+    } else if (isUnaligned(geometry, low)) {
+      const rest = 'is not cluster aligned; refcount table entry corrupted';
+      findings.corruption(`ERROR refcount block ${index} ${rest}`);
+    } else if (cluster >= references.clusters) {
+      findings.corruption(`ERROR refcount block ${index} is outside image`);
+    } else {
+      references.count(cluster * clusterSize, clusterSize);
+      const count = references.of(cluster);
+      if (count !== 1) findings.corruption(`ERROR refcount block ${index} refcount=${count}`);
+    }
+  };
+  const entries = header.refcountTableClusters * geometry.wordsPerCluster;
+  await forEachWord(file, header.refcountTableAt, entries, (bytes) => budget.spend(bytes), visit);
+}
+
+/** Compares all refcounts with all references; the number of the last cluster that has either. */
+export async function compareRefcounts(state: CheckState): Promise<number> {
+  const { geometry, references, refcounts, findings } = state;
+  const { refcountBlockEntries, refcountOrder } = geometry;
+  const end = references.clusters;
+  let last = 0;
+  for (let first = 0; first < end; first += refcountBlockEntries) {
+    const tableIndex = first / refcountBlockEntries;
+    const blockEnd = Math.min(end, first + refcountBlockEntries);
+    const block = await refcounts.block(tableIndex);
+    if (block === undefined && references.nextUsed(first, blockEnd) === blockEnd) continue;
+    for (let cluster = first; cluster < blockEnd; cluster++) {
+      if (block === 'unreadable') {
+        findings.error(`Can't get refcount for cluster ${cluster}: Input/output error`);
+        continue;
+      }
+      const refcount = block === undefined ? 0 : readRefcount(block, cluster - first, refcountOrder);
+      const counted = references.of(cluster);
+      if (refcount > 0 || counted > 0) last = cluster;
+      if (refcount === counted) continue;
+      const rest = `cluster ${cluster} refcount=${refcounts.shown(cluster)} reference=${counted}`;
+      if (refcount < counted) findings.corruption(`ERROR ${rest}`);
+      else findings.leak(`Leaked ${rest}`);
+    }
+  }
+  return last;
+}
