@@ -1,0 +1,84 @@
+/** The `img` command against qemu-img, as whole processes. */
+import { rm } from 'node:fs/promises';
+import { qemuImg, qemuIo, type TemporaryFolder } from '@strata/testkit';
+import { medians, seconds } from './measure.ts';
+import type { Row } from './row.ts';
+import { img } from './servers.ts';
+
+/** All rows. `disk` is a raw file that lies in the page cache. */
+export async function commandRows(
+  folder: TemporaryFolder,
+  disk: string,
+  rounds: number,
+): Promise<readonly Row[]> {
+  const image = folder.file('disk.qcow2');
+  await qemuImg.ok('convert', '-f', 'raw', '-O', 'qcow2', disk, image);
+  const fragmented = await fragmentedImage(folder);
+
+  const against = async (
+    work: string,
+    args: readonly string[],
+    bound: number,
+    output?: string,
+  ): Promise<Row> => {
+    const remove = () => (output === undefined ? Promise.resolve() : rm(output, { force: true }));
+    const contestant = (name: string, command: string, first: readonly string[]) => ({
+      name,
+      run: async () => {
+        await remove();
+        return seconds(command, [...first, ...args]);
+      },
+    });
+    const [ours, theirs] = (await medians(
+      [contestant('strata', process.execPath, [img]), contestant('qemu-img', 'qemu-img', [])],
+      rounds,
+    )) as [number, number];
+    await remove();
+    return { work, peer: 'qemu-img', ratio: ours / theirs, better: 'less', bound };
+  };
+
+  const out = folder.file('out');
+  return [
+    await against(
+      'convert raw to qcow2, time',
+      ['convert', '-f', 'raw', '-O', 'qcow2', disk, out],
+      1.25,
+      out,
+    ),
+    await against(
+      'convert qcow2 to raw, time',
+      ['convert', '-f', 'qcow2', '-O', 'raw', image, out],
+      1.25,
+      out,
+    ),
+    await against('compare raw with qcow2, time', ['compare', '-f', 'raw', '-F', 'qcow2', disk, image], 1.25),
+    await against(
+      'map of a fragmented image, time',
+      ['map', '-f', 'qcow2', '--output=json', fragmented],
+      1.25,
+    ),
+    await infoRow(image, rounds * 5),
+  ];
+}
+
+/** `info` is judged by what starting Node alone costs: qemu-img is a native program. */
+async function infoRow(image: string, rounds: number): Promise<Row> {
+  const [info, nothing] = (await medians(
+    [
+      { name: 'info', run: () => seconds(process.execPath, [img, 'info', '-f', 'qcow2', image]) },
+      { name: 'node', run: () => seconds(process.execPath, ['-e', '0']) },
+    ],
+    rounds,
+  )) as [number, number];
+  return { work: 'info, time', peer: 'node -e 0', ratio: info / nothing, better: 'less', bound: 1.5 };
+}
+
+/** 10,000 runs: every other 4 KiB cluster of 80 MB is written, so that no two extents can be told as one. */
+async function fragmentedImage(folder: TemporaryFolder): Promise<string> {
+  const path = folder.file('fragmented.qcow2');
+  await qemuImg.create(path, '1G', { options: { cluster_size: 4096 } });
+  const writes = Array.from({ length: 10_000 }, (_, index) => `write -q ${index * 8192} 4k`);
+  for (let first = 0; first < writes.length; first += 2000)
+    await qemuIo(path, writes.slice(first, first + 2000));
+  return path;
+}

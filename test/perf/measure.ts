@@ -1,0 +1,42 @@
+/** Paired measurement: contestants take turns in one run, and only ratios of their medians are reported. */
+import { spawn } from 'node:child_process';
+
+/** One way to do a piece of work; returns a figure (seconds, or operations a second). */
+export interface Contestant {
+  readonly name: string;
+  readonly run: () => Promise<number>;
+}
+
+/** The median figure of each contestant, in their order. Rounds alternate the order, so that drift hits all alike. */
+export async function medians(
+  contestants: readonly Contestant[],
+  rounds: number,
+): Promise<readonly number[]> {
+  const figures = new Map<Contestant, number[]>(contestants.map((contestant) => [contestant, []]));
+  for (let round = 0; round < rounds; round++) {
+    const order = round % 2 === 0 ? contestants : [...contestants].reverse();
+    for (const contestant of order) figures.get(contestant)?.push(await contestant.run());
+  }
+  return contestants.map((contestant) => median(figures.get(contestant) ?? []));
+}
+
+/** The middle of an odd number of figures, or the lower of the two in the middle. */
+export function median(figures: readonly number[]): number {
+  const sorted = [...figures].sort((a, b) => a - b);
+  const middle = sorted[Math.floor((sorted.length - 1) / 2)];
+  if (middle === undefined) throw new RangeError('median of nothing');
+  return middle;
+}
+
+/** Seconds that a command takes. It must succeed; what it prints is thrown away. */
+export function seconds(command: string, args: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const start = process.hrtime.bigint();
+    const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    child.on('error', reject);
+    child.on('close', (status) => {
+      if (status === 0) resolve(Number(process.hrtime.bigint() - start) / 1e9);
+      else reject(new Error(`${command} ${args.join(' ')} ended with ${status}`));
+    });
+  });
+}
