@@ -1,2 +1,3 @@
 /** Which ranges of a disk changed: granular bitmaps and the device that keeps them. */
-export {};
+export { DirtyBitmap, type DirtyRange, largestGranularity, smallestGranularity } from './bitmap.ts';
+export { tracked } from './tracked.ts';
