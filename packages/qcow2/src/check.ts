@@ -19,6 +19,7 @@ import { type Finding, Findings } from './check/findings.ts';
 import { checkExclusiveFlags, countMapping } from './check/mapping.ts';
 import { compareRefcounts, countRefcountBlocks, RefcountsOnDisk } from './check/refcounts.ts';
 import { References } from './check/references.ts';
+import { say } from './check/sentences.ts';
 import { CheckFailed, type CheckState, MetadataBudget } from './check/state.ts';
 import { MAX_L1_BYTES, MAX_SNAPSHOTS } from './format.ts';
 import { clustersFor, geometryOf } from './geometry.ts';
@@ -97,7 +98,7 @@ async function walk(
   // QEMU takes every file for whole sectors of 512 bytes.
   const fileSize = Math.ceil(file.size / 512) * 512;
   if (clustersFor(geometry, fileSize) > 0x7fff_ffff) {
-    findings.error(undefined);
+    findings.silentError();
     throw new CheckFailed('File too large');
   }
   const references = new References(geometry, fileSize, findings);
@@ -146,24 +147,22 @@ async function snapshotsToCheck(
   const at = fields.readBigUInt64BE(4);
   const clusterSize = 2n ** BigInt(header.clusterBits);
   if (count > MAX_SNAPSHOTS) {
-    findings.error('ERROR snapshot table too large');
-    const over = count - MAX_SNAPSHOTS;
-    findings.note(`You can force-remove all ${over} overhanging snapshots with qemu-img check -r all`);
+    findings.error(say.plain, 'ERROR snapshot table too large');
+    findings.note(say.tooManySnapshots, count - MAX_SNAPSHOTS);
     throw new CheckFailed('File too large');
   }
   if (at % clusterSize !== 0n || at + BigInt(count * 40) >= 2n ** 63n) {
-    findings.error('ERROR snapshot table offset invalid');
+    findings.error(say.plain, 'ERROR snapshot table offset invalid');
     throw new CheckFailed('Invalid argument');
   }
   const table = await readSnapshotTable(file, Number(at), count);
   if (table.problem !== undefined) {
-    findings.error(`ERROR failed to read the snapshot table: ${table.problem.message}`);
-    findings.note(table.problem.advice);
+    findings.error(say.unreadableSnapshots, table.problem.message);
+    findings.note(say.plain, table.problem.advice);
     throw new CheckFailed('File too large');
   }
   table.entries.forEach((entry, index) => {
-    if (header.version >= 3 && entry.extraSize < 16)
-      findings.corruption(`ERROR snapshot table entry ${index} is incomplete`);
+    if (header.version >= 3 && entry.extraSize < 16) findings.corruption(1, say.shortSnapshotEntry, index);
   });
   return { entries: table.entries, at: Number(at), length: table.length };
 }
@@ -174,10 +173,10 @@ function judgeL1s(
   snapshots: readonly SnapshotEntry[],
 ): { at: number; entries: number }[] {
   if (hasFeature(header, 'dataFile') && snapshots.length > 0)
-    findings.corruption(`ERROR ${snapshots.length} snapshots in image with data file`);
+    findings.corruption(1, say.snapshotsWithDataFile, snapshots.length);
   return snapshots.flatMap(({ id, name, l1At, l1Entries }) => {
     const broken = (what: string): [] => {
-      findings.corruption(`ERROR snapshot ${id} (${name}) ${what}; snapshot table entry corrupted`);
+      findings.corruption(1, say.brokenSnapshot, id, name, what);
       return [];
     };
     if (l1At % BigInt(geometry.clusterSize) !== 0n)

@@ -8,7 +8,7 @@
  *
  * Spec: qcow2.txt, "Header" and "Host cluster management".
  */
-import { type BackingReference, DiskError, type HostFile } from '@strata/block';
+import { type BackingReference, DiskError, type HostFile, isDiskError } from '@strata/block';
 import { encodeHigh, encodeLow, setEntry, tableOf, writeRefcount } from './entries.ts';
 import { noExtensions, qemuFeatureNames } from './extensions.ts';
 import {
@@ -73,8 +73,7 @@ export async function createQcow2(file: HostFile, options: CreateQcow2Options): 
   const bytes = encodeHeader(header);
   const geometry = geometryOf(header);
   const layout = layoutOf(geometry, header.l1Entries);
-  await file.truncate(0);
-  await file.truncate(layout.end);
+  await clear(file, layout.end);
 
   const table = Buffer.alloc(layout.tableClusters * geometry.clusterSize);
   const block = Buffer.alloc(geometry.clusterSize);
@@ -90,6 +89,22 @@ export async function createQcow2(file: HostFile, options: CreateQcow2Options): 
   await file.flush();
   await file.write(bytes, 0);
   await file.flush();
+}
+
+/** Makes the first `length` bytes zeros, and the file that long if it can be. */
+async function clear(file: HostFile, length: number): Promise<void> {
+  try {
+    await file.truncate(0);
+    await file.truncate(length);
+  } catch (error) {
+    // A block device keeps its size.
+    if (!isDiskError(error, 'not-supported')) throw error;
+    if (file.size < length) {
+      const message = `The device has ${file.size} bytes, and an empty image needs ${length}`;
+      throw new DiskError('no-space', message, { cause: error });
+    }
+    await file.zero(0, length);
+  }
 }
 
 /** The version that a `compat` option names. @throws {DiskError} invalid */

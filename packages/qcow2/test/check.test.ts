@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
-import { copyFile } from 'node:fs/promises';
+import { copyFile, readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { requires, temporaryFolder } from '@strata/testkit';
+import { checkImage } from '../src/check.ts';
+import { createQcow2 } from '../src/create.ts';
+import { readHeader } from '../src/header.ts';
 import { assertAgree } from './check-verdict.ts';
 import { damage, makeSubjects, targetsOf } from './damaged-images.ts';
+import { counted, openHost } from './host.ts';
 import { seeded } from './random.ts';
 
 test(
@@ -37,3 +41,97 @@ test(
     assert.ok(seen.size === 4, `verdicts: ${JSON.stringify([...seen])}`);
   },
 );
+
+/** An image of 64 KiB clusters whose L1 table has `l1Entries` entries, given by `entry`. */
+async function imageWithL1(path: string, l1Entries: number, entry: (index: number) => bigint): Promise<void> {
+  const reach = 8192 * 65_536;
+  await using file = await openHost(path);
+  await createQcow2(file, { size: l1Entries * reach });
+  const l1 = Buffer.alloc(l1Entries * 8);
+  for (let i = 0; i < l1Entries; i++) l1.writeBigUInt64BE(entry(i), i * 8);
+  await file.write(l1, (await readHeader(file)).l1At);
+}
+
+/** An L2 table with one compressed cluster, one cluster of data and one entry with reserved bits. */
+function smallL2(): Buffer {
+  const l2 = Buffer.alloc(65_536);
+  l2.writeBigUInt64BE((1n << 62n) | 0x70200n, 0);
+  l2.writeBigUInt64BE(0x8000_0000_0006_0000n, 8);
+  l2.writeBigUInt64BE(0x0000_0000_0006_0002n, 16);
+  return l2;
+}
+
+test(
+  'an L2 table that many L1 entries share is counted as qemu-img counts it',
+  requires('qemu-img'),
+  async () => {
+    await using folder = await temporaryFolder();
+    const path = folder.file('shared.qcow2');
+    await imageWithL1(path, 100, (index) => (index % 3 === 0 ? 0x8000_0000_0005_0000n : 0n));
+    await using file = await openHost(path);
+    await file.write(smallL2(), 0x50000);
+    await file.write(new Uint8Array(65_536), 0x70000);
+    const { status, report } = await assertAgree(path, 'shared');
+    assert.deepEqual([status, report['allocated-clusters'], report['compressed-clusters']], [2, 102, 34]);
+  },
+);
+
+test('an image of 33 MiB that claims 2 PiB with one L2 table is checked by reading each table a few times', async () => {
+  await using folder = await temporaryFolder();
+  const path = folder.file('bomb.qcow2');
+  const entries = 4096 * 1024;
+  await imageWithL1(path, entries, () => 0x8000_0000_0210_0000n);
+  await using file = await openHost(path);
+  await file.write(smallL2(), 0x210_0000);
+  const watched = counted(file);
+  const report = await checkImage(watched);
+  assert.ok(watched.bytesRead < 4 * file.size, `${watched.bytesRead} bytes`);
+  assert.equal(report.allocatedClusters, 3 * entries);
+  assert.equal(report.compressedClusters, entries);
+  assert.ok(report.corruptions > entries);
+  assert.equal(report.findings.length + report.findingsOmitted, report.corruptions + report.leaks);
+});
+
+test('L2 tables that overlap without end are beyond the limit', async () => {
+  await using folder = await temporaryFolder();
+  const path = folder.file('overlap.qcow2');
+  await imageWithL1(path, 8192, (index) => 0x8000_0000_0001_0000n + BigInt(index) * 512n);
+  await using file = await openHost(path);
+  await file.truncate(8 * 2 ** 20);
+  const watched = counted(file);
+  await assert.rejects(checkImage(watched), { code: 'limit', message: /^tables overlap/ });
+  assert.ok(watched.bytesRead <= 4 * file.size + 65 * 2 ** 20);
+});
+
+test('findings beyond those listed are counted exactly', requires('qemu-img'), async () => {
+  await using folder = await temporaryFolder();
+  const path = folder.file('leaks.qcow2');
+  await using file = await openHost(path);
+  await createQcow2(file, { size: 2 ** 20, clusterSize: 512, refcountBits: 1 });
+  const table = Buffer.alloc(512);
+  for (let i = 1; i <= 40; i++) table.writeBigUInt64BE(BigInt(2 ** 20 + i * 512), i * 8);
+  await file.write(table.subarray(8), 512 + 8);
+  for (let i = 1; i <= 40; i++) await file.write(new Uint8Array(512).fill(0xff), 2 ** 20 + i * 512);
+  await file.truncate(100 * 2 ** 20);
+  await assertAgree(path, 'leaks');
+  const report = await checkImage(file);
+  assert.ok(report.leaks > 150_000 && report.findingsOmitted > 0);
+  assert.equal(report.findings.length, 100_000);
+});
+
+test('a check can be aborted', async () => {
+  await using folder = await temporaryFolder();
+  await using file = await openHost(folder.file('image.qcow2'));
+  await createQcow2(file, { size: 2 ** 20 });
+  await assert.rejects(checkImage(file, { signal: AbortSignal.abort() }), { code: 'aborted' });
+});
+
+test('a check reads and never writes', async () => {
+  await using folder = await temporaryFolder();
+  const path = folder.file('image.qcow2');
+  await imageWithL1(path, 10, () => 0x8000_0000_0001_0000n);
+  const before = await readFile(path);
+  await using file = await openHost(path);
+  assert.ok((await checkImage(file)).corruptions > 0);
+  assert.ok((await readFile(path)).equals(before));
+});

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { DiskError, MemoryDevice } from '@strata/block';
 import { qemuImg, requires, temporaryFolder } from '@strata/testkit';
 import { type CreateQcow2Options, createQcow2, versionOfCompat } from '../src/create.ts';
 import { readHeader } from '../src/header.ts';
@@ -159,6 +160,26 @@ test('an option of a later version is refused by its name', async () => {
   for (const [message, options] of rows)
     await assert.rejects(createQcow2(file, { size: MIB, ...options }), { code: 'not-supported', message });
   assert.equal(file.size, 0);
+});
+
+test('a device that keeps its size is cleared where the image needs it', async () => {
+  const device = (size: number): MemoryDevice => {
+    const memory = new MemoryDevice(size);
+    memory.truncate = async (to) => {
+      if (to !== size) throw new DiskError('not-supported', 'Cannot resize device files');
+    };
+    return memory;
+  };
+  const large = device(4 * MIB);
+  await large.write(new Uint8Array(4 * MIB).fill(0xff), 0);
+  await createQcow2(large, { size: MIB });
+  const fresh = new MemoryDevice();
+  await createQcow2(fresh, { size: MIB });
+  const [made, expected] = [Buffer.alloc(fresh.size), Buffer.alloc(fresh.size)];
+  await large.read(made, 0);
+  await fresh.read(expected, 0);
+  assert.ok(made.equals(expected));
+  await assert.rejects(createQcow2(device(4096), { size: MIB }), { code: 'no-space' });
 });
 
 test('a size that is not a multiple of 512 is rounded up', async () => {

@@ -9,6 +9,7 @@ import { entryOffset, isBrokenBitmapEntry, offsetHigh, offsetLow } from '../entr
 import { type Geometry, geometryOf } from '../geometry.ts';
 import type { Header } from '../header.ts';
 import { forEachWord } from '../table-reader.ts';
+import { say } from './sentences.ts';
 import type { CheckState, MetadataBudget } from './state.ts';
 
 /**
@@ -45,7 +46,7 @@ export async function countBitmaps(state: CheckState, bitmaps: readonly BitmapEn
   for (const bitmap of bitmaps) {
     references.count(bitmap.tableAt, bitmap.tableEntries * 8);
     if (bitmap.inUse && (await isBroken(file, geometry, bitmap, budget))) {
-      findings.corruption(`ERROR bitmap '${bitmap.name}': its table is broken`);
+      findings.corruption(1, say.brokenBitmapTable, bitmap.name);
       return false;
     }
     const visit = (high: number, low: number): void => {

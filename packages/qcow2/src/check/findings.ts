@@ -1,5 +1,7 @@
 /** What a check has found so far: exact counts, and the first findings as text. */
 
+import type { Sentence } from './sentences.ts';
+
 /** Findings beyond these are counted and not kept. */
 const MAX_KEPT = 100_000;
 
@@ -10,7 +12,7 @@ export interface Finding {
   readonly text: string;
 }
 
-/** Collects findings. */
+/** Collects findings. A text is made only if it is kept: a hostile image has millions of them. */
 export class Findings {
   readonly #kept: Finding[] = [];
   #omitted = 0;
@@ -19,30 +21,42 @@ export class Findings {
   #checkErrors = 0;
 
   /** `times`: the same was found so often. */
-  corruption(text: string, times = 1): void {
+  corruption<V extends readonly unknown[]>(times: number, sentence: Sentence<V>, ...values: V): void {
     this.#corruptions += times;
-    this.#keep({ kind: 'corruption', text }, times);
+    this.#keep('corruption', times, sentence, values);
   }
 
-  leak(text: string): void {
+  leak<V extends readonly unknown[]>(sentence: Sentence<V>, ...values: V): void {
     this.#leaks++;
-    this.#keep({ kind: 'leak', text }, 1);
+    this.#keep('leak', 1, sentence, values);
   }
 
-  /** Something could not be checked; undefined if there is nothing to say about it. */
-  error(text: string | undefined): void {
+  /** Something could not be checked. */
+  error<V extends readonly unknown[]>(sentence: Sentence<V>, ...values: V): void {
     this.#checkErrors++;
-    if (text !== undefined) this.#keep({ kind: 'error', text }, 1);
+    this.#keep('error', 1, sentence, values);
   }
 
-  note(text: string): void {
-    this.#keep({ kind: 'note', text }, 1);
+  /** Something could not be checked, and qemu-img has no sentence for it. */
+  silentError(): void {
+    this.#checkErrors++;
   }
 
-  #keep(finding: Finding, times: number): void {
+  note<V extends readonly unknown[]>(sentence: Sentence<V>, ...values: V): void {
+    this.#keep('note', 1, sentence, values);
+  }
+
+  #keep<V extends readonly unknown[]>(
+    kind: Finding['kind'],
+    times: number,
+    sentence: Sentence<V>,
+    values: V,
+  ): void {
     const room = Math.min(times, MAX_KEPT - this.#kept.length);
-    for (let i = 0; i < room; i++) this.#kept.push(finding);
     this.#omitted += times - room;
+    if (room === 0) return;
+    const finding = { kind, text: sentence(...values) };
+    for (let i = 0; i < room; i++) this.#kept.push(finding);
   }
 
   /** All of it. */

@@ -25,11 +25,11 @@ import {
   reservedBitsInL1,
   reservedBitsInL2,
   tableOf,
-  wordDigits,
 } from '../entries.ts';
 import { hasFeature } from '../header.ts';
 import { piecesOf, readAt } from '../table-reader.ts';
 import { SparseCounters } from './references.ts';
+import { say } from './sentences.ts';
 import { CheckFailed, type CheckState } from './state.ts';
 
 /** An L1 table to follow. */
@@ -48,8 +48,8 @@ export interface ClusterCounts {
 /** How often each L2 table is reached: from the active L1 table, and from those of snapshots. */
 export class L2Walks {
   readonly #clusterSize: number;
-  readonly #active = new SparseCounters();
-  readonly #inactive = new SparseCounters();
+  readonly #active = new SparseCounters(10);
+  readonly #inactive = new SparseCounters(10);
   /** Tables that do not start on a cluster, by offset. The budget bounds them. */
   readonly #unaligned = new Map<number, { active: number; inactive: number }>();
 
@@ -118,7 +118,7 @@ export async function countMapping(
     const active = order === 0;
     references.count(at, entries * 8);
     if (at >= 2 ** 63 && entries > 0) {
-      findings.error('ERROR: I/O error in check_refcounts_l1');
+      findings.error(say.unreadableL1);
       throw new CheckFailed('Input/output error');
     }
     for await (const { bytes } of piecesOf(file, at, entries * 8)) {
@@ -126,16 +126,13 @@ export async function countMapping(
       const table = tableOf(bytes);
       const words = Math.min(bytes.length / 8, entries);
       for (let i = 0; i < words; i++) {
-        const [high, low] = [entryHigh(table, i), entryLow(table, i)];
+        const high = entryHigh(table, i);
+        const low = entryLow(table, i);
         if (high === 0 && low === 0) continue;
         const l2At = entryOffset(high, low);
-        if (reservedBitsInL1(high, low))
-          findings.corruption(`ERROR found L1 entry with reserved bits set: ${wordDigits(high, low)}`);
+        if (reservedBitsInL1(high, low)) findings.corruption(1, say.reservedInL1, high, low);
         references.count(l2At, clusterSize, 1, offsetHigh(high), offsetLow(low));
-        if (isUnaligned(geometry, low)) {
-          const shown = wordDigits(offsetHigh(high), offsetLow(low));
-          findings.corruption(`ERROR l2_offset=${shown}: Table is not cluster aligned; L1 entry corrupted`);
-        }
+        if (isUnaligned(geometry, low)) findings.corruption(1, say.unalignedL2, high, low);
         if (l2At < file.size && walks.reach(l2At, active)) await countTable(l2At, 1, active ? 1 : 0);
       }
     }
@@ -160,7 +157,8 @@ function countL2(
   const inDataFile = hasFeature(header, 'dataFile');
   let expected = 0;
   for (let i = 0; i < l2Entries; i++) {
-    const [high, low] = [entryHigh(table, i * stride), entryLow(table, i * stride)];
+    const high = entryHigh(table, i * stride);
+    const low = entryLow(table, i * stride);
     const zeroBits = stride === 2 ? entryHigh(table, i * 2 + 1) : 0;
     const allocatedBits = stride === 2 ? entryLow(table, i * 2 + 1) : 0;
     if (high === 0 && low === 0 && allocatedBits === 0) continue;
@@ -173,30 +171,23 @@ function countL2(
       counts.fragmentedClusters += activeTimes;
       continue;
     }
-    if (reservedBitsInL2(high, low))
-      findings.corruption(`ERROR found l2 entry with reserved bits set: ${wordDigits(high, low)}`, times);
+    if (reservedBitsInL2(high, low)) findings.corruption(times, say.reservedInL2, high, low);
     const at = entryOffset(high, low);
     const zero = stride === 1 && isZero(low);
     if (at === 0 && (zero || !(inDataFile && isExclusive(high)))) {
-      if (allocatedBits !== 0)
-        findings.corruption('ERROR: Unallocated cluster has non-zero subcluster allocation map', times);
+      if (allocatedBits !== 0) findings.corruption(times, say.subclustersOfNothing);
       continue;
     }
-    const shown = (): string => wordDigits(offsetHigh(high), offsetLow(low));
-    if ((zeroBits & allocatedBits) !== 0) {
-      const rest = 'Allocated cluster has corrupted subcluster allocation bitmap';
-      findings.corruption(`ERROR offset=${shown()}: ${rest}`, times);
-    }
+    if ((zeroBits & allocatedBits) !== 0) findings.corruption(times, say.brokenSubclusters, high, low);
     if (isUnaligned(geometry, low)) {
       const holdsData = stride === 2 ? allocatedBits !== 0 : !zero;
-      const what = holdsData ? 'Data' : 'Preallocated';
-      const rest = `${what} cluster is not properly aligned; L2 entry corrupted.`;
-      findings.corruption(`ERROR offset=${shown()}: ${rest}`, times);
+      findings.corruption(times, say.unalignedCluster, high, low, holdsData ? 'Data' : 'Preallocated');
     }
     counts.allocatedClusters += activeTimes;
     if (expected !== 0 && at !== expected) counts.fragmentedClusters += activeTimes;
     expected = at + clusterSize;
-    if (!inDataFile) references.count(at, clusterSize, times, offsetHigh(high), offsetLow(low));
+    if (!inDataFile && !references.countCluster(at, times))
+      references.count(at, clusterSize, times, offsetHigh(high), offsetLow(low));
   }
 }
 
@@ -210,18 +201,14 @@ function countCompressed(
 ): boolean {
   const { header, geometry, references, findings } = state;
   const atHigh = compressedHigh(geometry, high);
-  if (isExclusive(high)) {
-    const rest = 'copied flag must never be set for compressed clusters';
-    findings.corruption(`ERROR: coffset=0x${wordDigits(atHigh, low)}: ${rest}`, times);
-  }
-  const entry = `entry=0x${wordDigits((high & 0x7fff_ffff) >>> 0, low)}`;
+  if (isExclusive(high)) findings.corruption(times, say.flagOfCompressed, atHigh, low);
   if (hasFeature(header, 'dataFile')) {
-    findings.corruption(`ERROR compressed cluster ${index} with data file, ${entry}`, times);
+    findings.corruption(times, say.compressedIn, index, 'data file', high, low);
     return false;
   }
   if (hasBitmap) {
-    const what = 'with non-zero subcluster allocation bitmap';
-    findings.corruption(`ERROR compressed cluster ${index} ${what}, ${entry}`, times);
+    const what = 'non-zero subcluster allocation bitmap';
+    findings.corruption(times, say.compressedIn, index, what, high, low);
     return false;
   }
   const length = compressedMaxLength(geometry, high, low);
@@ -239,15 +226,16 @@ export async function checkExclusiveFlags(state: CheckState, walks: L2Walks): Pr
     const table = tableOf(bytes);
     const words = Math.min(bytes.length / 8, header.l1Entries);
     for (let i = 0; i < words; i++) {
-      const [high, low] = [entryHigh(table, i), entryLow(table, i)];
+      const high = entryHigh(table, i);
+      const low = entryLow(table, i);
       const l2At = entryOffset(high, low);
       if (l2At === 0) continue;
       const cluster = Math.floor(l2At / geometry.clusterSize);
       const refcount = refcounts.tryRefcount(cluster) ?? (await refcounts.refcount(cluster));
       if (Number.isNaN(refcount)) continue;
       if ((refcount === 1) !== isExclusive(high)) {
-        const entry = `l1_index=${start / 8 + i} l1_entry=${wordDigits(high, low)}`;
-        findings.corruption(`ERROR OFLAG_COPIED L2 cluster: ${entry} refcount=${refcounts.shown(cluster)}`);
+        const shown = refcounts.shown(cluster);
+        findings.corruption(1, say.flagOfL2, start / 8 + i, high, low, shown);
       }
       if (l2At >= file.size || !done.reach(l2At, true)) continue;
       budget.spend(l2.length);
@@ -262,7 +250,8 @@ async function checkFlagsInL2(state: CheckState, table: DataView, times: number)
   const stride = geometry.l2EntrySize / 8;
   const inDataFile = hasFeature(header, 'dataFile');
   for (let i = 0; i < geometry.l2Entries; i++) {
-    const [high, low] = [entryHigh(table, i * stride), entryLow(table, i * stride)];
+    const high = entryHigh(table, i * stride);
+    const low = entryLow(table, i * stride);
     if ((high === 0 && low === 0) || isCompressed(high)) continue;
     const at = entryOffset(high, low);
     const zero = stride === 1 && isZero(low);
@@ -271,7 +260,6 @@ async function checkFlagsInL2(state: CheckState, table: DataView, times: number)
     const refcount = inDataFile ? 1 : (refcounts.tryRefcount(cluster) ?? (await refcounts.refcount(cluster)));
     if (Number.isNaN(refcount) || (refcount === 1) === isExclusive(high)) continue;
     const shown = inDataFile ? '1' : refcounts.shown(cluster);
-    const text = `ERROR OFLAG_COPIED data cluster: l2_entry=${wordDigits(high, low)} refcount=${shown}`;
-    findings.corruption(text, times);
+    findings.corruption(times, say.flagOfCluster, high, low, shown);
   }
 }

@@ -17,6 +17,7 @@ import { type Geometry, refcountBlockIndexOf, refcountTableIndexOf } from '../ge
 import type { Header } from '../header.ts';
 import { forEachWord, readAt } from '../table-reader.ts';
 import type { Findings } from './findings.ts';
+import { say } from './sentences.ts';
 import type { CheckState, MetadataBudget } from './state.ts';
 
 /** Bytes of refcount blocks that are kept in memory. */
@@ -36,6 +37,8 @@ export class RefcountsOnDisk {
   readonly #blocks = new Map<number, DataView>();
   #table: DataView | undefined;
   #currentIndex = -1;
+  /** The first cluster that the current block describes. */
+  #currentFirst = Number.NaN;
   #current: Block;
   #signaled = false;
 
@@ -71,6 +74,7 @@ export class RefcountsOnDisk {
     if (tableIndex !== this.#currentIndex) {
       this.#current = await this.#load(tableIndex);
       this.#currentIndex = tableIndex;
+      this.#currentFirst = tableIndex * this.#geometry.refcountBlockEntries;
     }
     return this.#current;
   }
@@ -104,25 +108,19 @@ export class RefcountsOnDisk {
   }
 
   #unaligned(tableIndex: number, why: string): Block {
-    if (!this.#signaled) {
-      const index = tableIndex === 0 ? '0' : `0x${tableIndex.toString(16)}`;
-      const what = `${why} (reftable index: ${index})`;
-      this.#findings.note(
-        `qcow2: Image is corrupt: ${what}; further non-fatal corruption events will be suppressed`,
-      );
-    }
+    if (!this.#signaled) this.#findings.note(say.cannotUseBlock, why, tableIndex);
     this.#signaled = true;
     return 'unreadable';
   }
 
   /** The refcount of a cluster, if its block is the one that was used last; undefined otherwise. */
   tryRefcount(clusterIndex: number): number | undefined {
-    const { refcountOrder } = this.#geometry;
-    if (refcountTableIndexOf(this.#geometry, clusterIndex) !== this.#currentIndex) return undefined;
+    const index = clusterIndex - this.#currentFirst;
+    if (!(index >= 0 && index < this.#geometry.refcountBlockEntries)) return undefined;
     const block = this.#current;
     if (block === undefined) return 0;
     if (block === 'unreadable') return Number.NaN;
-    return readRefcount(block, refcountBlockIndexOf(this.#geometry, clusterIndex), refcountOrder);
+    return readRefcount(block, index, this.#geometry.refcountOrder);
   }
 
   /** The refcount of a cluster; NaN if it cannot be read. */
@@ -148,16 +146,15 @@ export async function countRefcountBlocks(state: CheckState): Promise<void> {
     if (high === 0 && low === 0) return;
     const cluster = (high * 2 ** 32 + low) / clusterSize;
     if (reservedBitsInRefcountTable(low)) {
-      findings.corruption(`ERROR refcount table entry ${index} has reserved bits set`);
+      findings.corruption(1, say.reservedInRefcountTable, index);
     } else if (isUnaligned(geometry, low)) {
-      const rest = 'is not cluster aligned; refcount table entry corrupted';
-      findings.corruption(`ERROR refcount block ${index} ${rest}`);
+      findings.corruption(1, say.unalignedBlock, index);
     } else if (cluster >= references.clusters) {
-      findings.corruption(`ERROR refcount block ${index} is outside image`);
+      findings.corruption(1, say.blockOutside, index);
     } else {
       references.count(cluster * clusterSize, clusterSize);
       const count = references.of(cluster);
-      if (count !== 1) findings.corruption(`ERROR refcount block ${index} refcount=${count}`);
+      if (count !== 1) findings.corruption(1, say.sharedBlock, index, count);
     }
   };
   const entries = header.refcountTableClusters * geometry.wordsPerCluster;
@@ -177,16 +174,16 @@ export async function compareRefcounts(state: CheckState): Promise<number> {
     if (block === undefined && references.nextUsed(first, blockEnd) === blockEnd) continue;
     for (let cluster = first; cluster < blockEnd; cluster++) {
       if (block === 'unreadable') {
-        findings.error(`Can't get refcount for cluster ${cluster}: Input/output error`);
+        findings.error(say.unreadableRefcount, cluster);
         continue;
       }
       const refcount = block === undefined ? 0 : readRefcount(block, cluster - first, refcountOrder);
       const counted = references.of(cluster);
       if (refcount > 0 || counted > 0) last = cluster;
       if (refcount === counted) continue;
-      const rest = `cluster ${cluster} refcount=${refcounts.shown(cluster)} reference=${counted}`;
-      if (refcount < counted) findings.corruption(`ERROR ${rest}`);
-      else findings.leak(`Leaked ${rest}`);
+      const shown = refcounts.shown(cluster);
+      if (refcount < counted) findings.corruption(1, say.tooLow, cluster, shown, counted);
+      else findings.leak(say.leaked, cluster, shown, counted);
     }
   }
   return last;

@@ -1,34 +1,44 @@
 /**
  * How often each host cluster is referenced, as a check counts it.
  *
- * Counters come in pages that are made when something in them is counted: a file of terabytes with little in
- * it takes little memory.
+ * Counters come in pages that are made when something in them is counted, of one byte each until one of the
+ * page needs more: a file of terabytes with little in it takes little memory.
  */
-
-import { wordDigits } from '../entries.ts';
 import type { Geometry } from '../geometry.ts';
 import type { Findings } from './findings.ts';
+import { say } from './sentences.ts';
 
-const PAGE_BITS = 14;
-const PAGE = 2 ** PAGE_BITS;
 const MOST = 2 ** 32 - 1;
 
 /** A counter for each of many indexes, 0 to start with, which stops at 2^32 - 1. */
 export class SparseCounters {
-  readonly #pages: (Uint32Array | undefined)[] = [];
+  readonly #pages: (Uint8Array | Uint32Array | undefined)[] = [];
+  readonly #pageBits: number;
+  readonly #mask: number;
+
+  /** A page has 2^pageBits counters: few where what is counted lies far apart. */
+  constructor(pageBits: number) {
+    this.#pageBits = pageBits;
+    this.#mask = 2 ** pageBits - 1;
+  }
 
   get(index: number): number {
-    return this.#pages[index >>> PAGE_BITS]?.[index & (PAGE - 1)] ?? 0;
+    const page = this.#pages[index >>> this.#pageBits];
+    return page === undefined ? 0 : (page[index & this.#mask] ?? 0);
   }
 
   set(index: number, value: number): void {
-    const page = index >>> PAGE_BITS;
-    let counters = this.#pages[page];
-    if (counters === undefined) {
-      counters = new Uint32Array(PAGE);
-      this.#pages[page] = counters;
+    const pageIndex = index >>> this.#pageBits;
+    let page = this.#pages[pageIndex];
+    if (page === undefined) {
+      page = new Uint8Array(this.#mask + 1);
+      this.#pages[pageIndex] = page;
     }
-    counters[index & (PAGE - 1)] = Math.min(value, MOST);
+    if (value > 255 && page instanceof Uint8Array) {
+      page = Uint32Array.from(page);
+      this.#pages[pageIndex] = page;
+    }
+    page[index & this.#mask] = Math.min(value, MOST);
   }
 
   add(index: number, times: number): void {
@@ -37,18 +47,18 @@ export class SparseCounters {
 
   /** The first index from `from` on whose page exists, or `end`. */
   nextUsed(from: number, end: number): number {
-    let page = from >>> PAGE_BITS;
-    const pages = Math.min(this.#pages.length, Math.ceil(end / PAGE));
-    if (page < pages && this.#pages[page] !== undefined) return from;
-    while (page < pages && this.#pages[page] === undefined) page++;
-    return page < pages ? Math.min(page * PAGE, end) : end;
+    let page = from >>> this.#pageBits;
+    if (this.#pages[page] !== undefined) return from;
+    while (page < this.#pages.length && this.#pages[page] === undefined) page++;
+    return page < this.#pages.length ? Math.min(page * (this.#mask + 1), end) : end;
   }
 
   /** All indexes whose counter is not 0, in order. */
   *entries(): Generator<readonly [index: number, value: number]> {
     for (const [page, counters] of this.#pages.entries()) {
       if (counters === undefined) continue;
-      for (const [index, value] of counters.entries()) if (value > 0) yield [page * PAGE + index, value];
+      for (const [index, value] of counters.entries())
+        if (value > 0) yield [page * (this.#mask + 1) + index, value];
     }
   }
 }
@@ -58,8 +68,9 @@ export class References {
   readonly #geometry: Geometry;
   readonly #fileSize: number;
   readonly #findings: Findings;
-  readonly #counters = new SparseCounters();
+  readonly #counters = new SparseCounters(14);
   readonly #most: number;
+  readonly #perCluster: number;
   #clusters: number;
 
   constructor(geometry: Geometry, fileSize: number, findings: Findings) {
@@ -67,6 +78,7 @@ export class References {
     this.#fileSize = fileSize;
     this.#findings = findings;
     this.#clusters = Math.ceil(fileSize / geometry.clusterSize);
+    this.#perCluster = 1 / geometry.clusterSize;
     this.#most = Math.min(geometry.refcountMax, MOST);
   }
 
@@ -78,6 +90,17 @@ export class References {
   /** How often the cluster is referenced. */
   of(clusterIndex: number): number {
     return this.#counters.get(clusterIndex);
+  }
+
+  /**
+   * Counts a reference to the cluster at `at`, which starts there and ends within the file. False: it does
+   * not, and nothing was counted. The short way of `count` for the many entries of L2 tables.
+   */
+  countCluster(at: number, times: number): boolean {
+    const index = at * this.#perCluster;
+    if (at + this.#geometry.clusterSize > this.#fileSize || !Number.isInteger(index)) return false;
+    this.#add(index, times);
+    return true;
   }
 
   /** The first cluster from `from` on that may be referenced, or `end`. */
@@ -94,8 +117,7 @@ export class References {
     const { clusterSize } = this.#geometry;
     if (length <= 0) return;
     if (at + length - this.#fileSize >= clusterSize) {
-      const text = `ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x${wordDigits(high, low)} size 0x${length.toString(16)}`;
-      this.#findings.corruption(text, times);
+      this.#findings.corruption(times, say.outsideFile, high, low, length);
       return;
     }
     const last = Math.floor((at + length - 1) / clusterSize);
@@ -107,9 +129,7 @@ export class References {
     const count = this.#counters.get(clusterIndex) + times;
     this.#counters.set(clusterIndex, Math.min(count, this.#most));
     if (count <= this.#most || this.#most === MOST) return;
-    const at = (clusterIndex * this.#geometry.clusterSize).toString(16);
-    const advice =
-      'Use qemu-img amend to increase the refcount entry width or qemu-img convert to create a clean copy if the image cannot be opened for writing';
-    this.#findings.corruption(`ERROR: overflow cluster offset=0x${at}\n${advice}`, count - this.#most);
+    const at = clusterIndex * this.#geometry.clusterSize;
+    this.#findings.corruption(count - this.#most, say.overflow, at);
   }
 }
