@@ -1,6 +1,8 @@
 /** What a disk is: the contracts and the parts that every other package stands on. */
 export { fitsU64, getU16, getU32, getU64, putU16, putU32, putU64 } from './big-endian.ts';
 export { checkedDevice, checkedSource, checkRange } from './checked.ts';
+export { type CompareOptions, compare } from './compare.ts';
+export { type CopyOptions, type CopyResult, copy } from './copy.ts';
 export type {
   BlockDevice,
   BlockSource,
@@ -13,6 +15,7 @@ export type {
 } from './device.ts';
 export type { FileSource } from './devices/file.ts';
 export { MemoryDevice } from './devices/memory.ts';
+export { nullDevice } from './devices/null.ts';
 export {
   type CreateFileOptions,
   createFile,
@@ -23,8 +26,25 @@ export {
 export { errnoName, errnoSentence, hostError } from './errno.ts';
 export type { ErrorCode, ErrorContext } from './errors.ts';
 export { DiskError, isDiskError, withContext } from './errors.ts';
+export { eventLoopTurn, readsAsZeros, walkExtents } from './extents.ts';
+export { type Fault, faulty, type PendingCall } from './filters/fault.ts';
+export { hostFile, hostSource } from './filters/host.ts';
+export { readOnly } from './filters/readonly.ts';
+export { type FileCall, type TraceEvent, traced } from './filters/trace.ts';
+export { deviceWindow, sourceWindow } from './filters/window.ts';
 export type { BackingReference, ImageFormat, Layer, LayerSource, Mapping } from './layer.ts';
 export { raw } from './layers/raw.ts';
 export { Lifetime } from './lifetime.ts';
+export type { TransferOptions } from './pipeline.ts';
 export { LOCKS, type LockMode, type Permission } from './posix/locks.ts';
+export { type RangeHold, RangeLock } from './range-lock.ts';
+export {
+  alignDown,
+  alignUp,
+  formatSize,
+  formatSizeAndBytes,
+  parseSize,
+  type SizeProblem,
+  sizeSentence,
+} from './size.ts';
 export { isZero, isZeroRange, type ZeroRun, zeroRunAt } from './zeros.ts';

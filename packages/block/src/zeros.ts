@@ -32,13 +32,15 @@ export interface ZeroRun {
 
 /**
  * The run that begins at `start`: as many blocks of `block` bytes as are alike, all of them zero or none.
- * Blocks are counted from `start`; the last one may be cut by the end of `bytes`.
+ * `offset` is where the first byte of `bytes` stands on its disk; blocks begin at multiples of `block` of the
+ * disk. The first and the last block may be cut.
  */
-export function zeroRunAt(bytes: Uint8Array, start: number, block: number): ZeroRun {
-  let end = Math.min(start + block, bytes.length);
+export function zeroRunAt(bytes: Uint8Array, start: number, block: number, offset = 0): ZeroRun {
+  const blockEnd = (at: number): number => Math.min(at + block - ((offset + at) % block), bytes.length);
+  let end = blockEnd(start);
   const zero = isZeroRange(bytes, start, end);
   while (end < bytes.length) {
-    const next = Math.min(end + block, bytes.length);
+    const next = blockEnd(end);
     if (isZeroRange(bytes, end, next) !== zero) break;
     end = next;
   }

@@ -10,9 +10,9 @@ export interface TemporaryFolder extends AsyncDisposable {
   file(name: string): string;
 }
 
-/** A new empty folder; `await using` removes it with all that is in it. */
-export async function temporaryFolder(): Promise<TemporaryFolder> {
-  const path = await mkdtemp(join(tmpdir(), 'strata-'));
+/** A new empty folder, inside `parent`; `await using` removes it with all that is in it. */
+export async function temporaryFolder(parent = tmpdir()): Promise<TemporaryFolder> {
+  const path = await mkdtemp(join(parent, 'strata-'));
   return {
     path,
     file: (name) => join(path, name),

@@ -17,6 +17,7 @@ import { punch, runAt, zeroAllocated } from '../posix/holes.ts';
 import type { Libc } from '../posix/libc.ts';
 import { changeLock, LOCKS, type LockMode } from '../posix/locks.ts';
 import { type Done, readAll, writeAll } from '../posix/transfer.ts';
+import { alignDown } from '../size.ts';
 
 const ZEROS = new Uint8Array(1 << 20);
 
@@ -274,7 +275,9 @@ export class FileDevice implements HostFile, FileSource {
     }
     if (end <= old) return;
     await callback((done) => writeAll(fd, ZEROS, 1, end - 1, done));
-    if (this.#libc) await punch(this.#libc, fd, Math.max(offset, old), end - Math.max(offset, old));
+    // The block that the old end cut is given back as a whole, and so is the one just written.
+    const start = Math.max(offset, alignDown(old, this.caps.blockSize));
+    if (this.#libc) await punch(this.#libc, fd, start, end - start);
   }
 
   async #zeroAllocated(offset: number, length: number, how: ZeroOptions): Promise<void> {

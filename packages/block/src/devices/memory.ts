@@ -47,14 +47,10 @@ export class MemoryDevice implements HostFile {
   tryExtentAt(offset: number, limit: number): Extent {
     this.#check(offset, 1);
     if (!(limit >= 1)) throw new RangeError(`extent of at most ${limit} bytes`);
-    const end = offset + Math.min(limit, Number.MAX_SAFE_INTEGER - offset);
-    const data = offset < this.#size && this.#pages.has(Math.floor(offset / PAGE));
-    let next = offset;
-    while (next < end && next < this.#size && this.#pages.has(Math.floor(next / PAGE)) === data) {
-      next = (Math.floor(next / PAGE) + 1) * PAGE;
-    }
-    if (next >= this.#size) next = data ? this.#size : end;
-    return { offset, length: Math.min(next, end) - offset, kind: data ? 'data' : 'zero', depth: 1 };
+    const page = Math.floor(offset / PAGE);
+    const data = offset < this.#size && this.#pages.has(page);
+    const end = data ? Math.min(this.#endOfData(page), this.#size) : this.#endOfHole(page);
+    return { offset, length: Math.min(end - offset, limit), kind: data ? 'data' : 'zero', depth: 1 };
   }
 
   async extentAt(offset: number, limit: number): Promise<Extent> {
@@ -120,6 +116,24 @@ export class MemoryDevice implements HostFile {
       this.#pages.set(page, bytes);
     }
     return bytes;
+  }
+
+  #endOfData(page: number): number {
+    let next = page + 1;
+    while (this.#pages.has(next)) next++;
+    return next * PAGE;
+  }
+
+  /** Holes may be of 2^40 pages: after some steps the pages that are there are looked through instead. */
+  #endOfHole(page: number): number {
+    for (let next = page + 1; next < page + 1024; next++) {
+      if (this.#pages.has(next)) return next * PAGE;
+    }
+    let end = Number.POSITIVE_INFINITY;
+    for (const present of this.#pages.keys()) {
+      if (present > page && present * PAGE < end) end = present * PAGE;
+    }
+    return end;
   }
 
   #clear(offset: number, length: number, { keepPages }: { readonly keepPages: boolean }): void {

@@ -65,7 +65,7 @@ function bind(koffi: typeof import('koffi')): Libc {
   const inTurn = turns(MOST_CALLS);
   return {
     errno: () => koffi.errno(),
-    address: (buffer) => Number(koffi.address(buffer)),
+    address: (buffer) => Number(koffi.address(new Uint8Array(buffer))),
     lseek: library.func('lseek', 'int64', ['int', 'int64', 'int']),
     // The variadic argument of fcntl travels like a named one in the calling conventions of these hosts.
     fcntl: library.func('fcntl', 'int', ['int', 'int', 'uintptr_t']),

@@ -1,0 +1,132 @@
+/**
+ * Copies one disk to another: zeros are passed over or made cheaply, everything else goes through reused
+ * buffers, several of them in flight.
+ *
+ * What lies in the page cache is read at once in the event loop while the thread pool writes the pieces
+ * before it, so that both ends work at the same time. Writes begin in the order of the disk, so that formats
+ * which allocate as they go lay the image out in order.
+ */
+import type { BlockDevice, BlockSource, Extent } from './device.ts';
+import { withContext } from './errors.ts';
+import { readsAsZeros } from './extents.ts';
+import { type Order, type Piece, runPipeline, type TransferOptions } from './pipeline.ts';
+import { zeroRunAt } from './zeros.ts';
+
+/** What a copy may be told. */
+export interface CopyOptions extends TransferOptions {
+  /** The target reads as zeros now: zeros are not written. Otherwise they are made by `zero`. */
+  readonly targetIsZero?: boolean;
+  /**
+   * Blocks of so many bytes are looked at for zeros inside data; 4096 if not given. 0: everything is written out,
+   * zeros too, so that the target is fully allocated.
+   */
+  readonly sparse?: number;
+  /** Extents it does not hold for are left as they are in the target. */
+  readonly select?: (extent: Extent) => boolean;
+  /** Bytes of one read; 1 MiB if not given. */
+  readonly bufferSize?: number;
+  /** Pieces in flight; 8 if not given. */
+  readonly parallel?: number;
+}
+
+/** What a copy did, in bytes of the disk. */
+export interface CopyResult {
+  readonly written: number;
+  readonly zeroed: number;
+}
+
+/** Making zeros moves no bytes, so its pieces may be long; but an abort waits for them. */
+const LONGEST_ZERO = 1 << 30;
+
+interface CopyPiece extends Piece {
+  readonly zero: boolean;
+}
+
+/**
+ * Makes `target` read as `source` does, over the length of `source`. It does not flush.
+ *
+ * @throws {RangeError} if `target` is shorter
+ * @throws {DiskError} aborted, and what the disks throw; `context.offset` says where
+ */
+export async function copy(
+  source: BlockSource,
+  target: BlockDevice,
+  options: CopyOptions = {},
+): Promise<CopyResult> {
+  const { size } = source;
+  if (target.size < size) throw new RangeError(`copying ${size} bytes to a disk of ${target.size}`);
+  const { targetIsZero = false, sparse = 4096, bufferSize = 1 << 20, parallel = 8, select } = options;
+  let at = 0;
+  let extent: Extent | undefined;
+  let written = 0;
+  let zeroed = 0;
+
+  const next = async (skip: (length: number) => void): Promise<CopyPiece | undefined> => {
+    while (at < size) {
+      if (extent === undefined || at === extent.offset + extent.length) {
+        extent = source.tryExtentAt(at, size - at) ?? (await source.extentAt(at, size - at));
+      }
+      const zero = sparse > 0 && readsAsZeros(extent);
+      const left = extent.offset + extent.length - at;
+      const passed = select?.(extent) === false || (zero && targetIsZero);
+      const most = passed ? left : zero ? LONGEST_ZERO : bufferSize - (at % bufferSize);
+      const piece = { offset: at, length: Math.min(left, most), zero };
+      at += piece.length;
+      if (!passed) return piece;
+      skip(piece.length);
+    }
+    return undefined;
+  };
+
+  const put = (bytes: Uint8Array, offset: number): Promise<void> => {
+    written += bytes.length;
+    return target.write(bytes, offset).catch(failsAt(offset));
+  };
+  const putZeros = (offset: number, length: number): Promise<void> => {
+    zeroed += length;
+    return target.zero(offset, length).catch(failsAt(offset));
+  };
+  const putRuns = async (bytes: Uint8Array, offset: number): Promise<void> => {
+    const calls: Promise<void>[] = [];
+    for (let start = 0; start < bytes.length; ) {
+      const run = zeroRunAt(bytes, start, sparse, offset);
+      if (!run.zero) calls.push(put(bytes.subarray(start, start + run.length), offset + start));
+      else if (!targetIsZero) calls.push(putZeros(offset + start, run.length));
+      start += run.length;
+    }
+    await allDone(calls);
+  };
+
+  const work = async (piece: CopyPiece, buffer: Uint8Array, order: Order): Promise<void> => {
+    const { offset, length } = piece;
+    if (piece.zero) {
+      await order.myTurn;
+      const call = putZeros(offset, length);
+      order.passOn();
+      return call;
+    }
+    const bytes = buffer.subarray(0, length);
+    if (!source.tryRead(bytes, offset)) await source.read(bytes, offset).catch(failsAt(offset));
+    await order.myTurn;
+    const call = sparse > 0 ? putRuns(bytes, offset) : put(bytes, offset);
+    order.passOn();
+    return call;
+  };
+
+  await runPipeline({ total: size, parallel, bufferSize, next, work }, options);
+  return { written, zeroed };
+}
+
+/** Waits for all, then fails as the first that failed: nothing is in flight after a failure. */
+async function allDone(calls: readonly Promise<void>[]): Promise<void> {
+  if (calls.length === 1) return calls[0];
+  for (const result of await Promise.allSettled(calls)) {
+    if (result.status === 'rejected') throw result.reason;
+  }
+}
+
+function failsAt(offset: number): (error: unknown) => never {
+  return (error) => {
+    throw withContext(error, { offset });
+  };
+}
