@@ -1,5 +1,6 @@
 /** Several image layers as one disk: resolve, open, commit. */
 export { ChainDevice, ChainSource } from './chain.ts';
+export { type CommitOptions, commit } from './commit.ts';
 export { allowFolders, allowLocal, denyAll, type OpenGate } from './gate.ts';
 export {
   type Chain,

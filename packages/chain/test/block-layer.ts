@@ -112,7 +112,11 @@ export class BlockLayer implements Layer {
     this.#states.clear();
   }
 
-  async resize(size: number): Promise<void> {
+  async resize(size: number, below: BlockSource): Promise<void> {
+    for (let at = this.size; at < size; at += blockSize) {
+      const { kind } = await below.extentAt(at, blockSize);
+      if (kind !== 'hole') this.#states.set(at / blockSize, 'zero');
+    }
     const bytes = new Uint8Array(size);
     bytes.set(this.#bytes.subarray(0, size));
     this.#bytes = bytes;
