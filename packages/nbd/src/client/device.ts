@@ -13,6 +13,7 @@ import {
   checkRange,
   DiskError,
   type Extent,
+  RangeLock,
   withContext,
   type ZeroOptions,
 } from '@strata/block';
@@ -125,6 +126,7 @@ class NbdDisk implements BlockDevice {
   readonly #connections: Connections;
   readonly #transfer: Transfer;
   readonly #allocation: Allocation;
+  readonly #lock = new RangeLock();
   readonly #flags: number;
 
   constructor(connections: Connections) {
@@ -168,14 +170,14 @@ class NbdDisk implements BlockDevice {
   }
 
   write(from: Uint8Array, offset: number): Promise<void> {
-    return this.#change(() => this.#transfer.write(from, offset));
+    return this.#change(offset, from.length, () => this.#transfer.write(from, offset));
   }
 
   async zero(offset: number, length: number, how: ZeroOptions = {}): Promise<void> {
     const canBeFast = this.#offers(TransmissionFlag.sendFastZero) && this.#isWholeBlocks(offset, length);
     if (how.fast && !canBeFast) throw new DiskError('not-supported', 'the server cannot zero this fast');
     const flags = (how.allocate ? CommandFlag.noHole : 0) | (how.fast ? CommandFlag.fastZero : 0);
-    await this.#change(() =>
+    await this.#change(offset, length, () =>
       this.#offers(TransmissionFlag.sendWriteZeroes)
         ? this.#transfer.zero(offset, length, flags)
         : this.#transfer.writeZeros(offset, length),
@@ -184,7 +186,7 @@ class NbdDisk implements BlockDevice {
 
   async discard(offset: number, length: number): Promise<void> {
     if (!this.#offers(TransmissionFlag.sendTrim)) return;
-    await this.#change(() => this.#transfer.trim(offset, length));
+    await this.#change(offset, length, () => this.#transfer.trim(offset, length));
   }
 
   flush(): Promise<void> {
@@ -195,13 +197,17 @@ class NbdDisk implements BlockDevice {
     return this.#connections.close();
   }
 
-  async #change(call: () => Promise<void>): Promise<void> {
-    this.#allocation.changed();
-    try {
-      await call();
-    } finally {
+  /** Runs a change when none before it is under way in the blocks that it touches. */
+  #change(offset: number, length: number, work: () => Promise<void>): Promise<void> {
+    const start = this.#transfer.floor(offset);
+    return this.#lock.run(start, this.#transfer.ceiling(offset + length) - start, async () => {
       this.#allocation.changed();
-    }
+      try {
+        await work();
+      } finally {
+        this.#allocation.changed();
+      }
+    });
   }
 
   #offers(flag: number): boolean {
