@@ -8,25 +8,31 @@
  */
 import { isDiskError } from '@strata/block';
 import { Command, CommandFlag, defaultMaxPayload, TransmissionFlag } from '../protocol/numbers.ts';
-import type { Connections } from './connections.ts';
 import type { Negotiated } from './handshake.ts';
+import type { Session } from './session.ts';
 
 /** Of TRIM and WRITE_ZEROES, which have no payload: a multiple of every minimum block, well inside 32 bits. */
 const mostWithoutPayload = 2 ** 30;
 /** Zeros to be written out, where the server has no WRITE_ZEROES. */
 const zeros = Buffer.alloc(1024 * 1024);
 
+/** Where requests go. */
+export interface SessionSource {
+  /** The session for the next request. */
+  next(): Session;
+}
+
 /** Moves bytes of any range. All ranges lie inside the disk and are not empty. */
 export class Transfer {
   /** Bytes, a power of two. */
   readonly minimumBlock: number;
   readonly #mostPayload: number;
-  readonly #connections: Connections;
+  readonly #connections: SessionSource;
   readonly #flags: number;
   /** What the server was seen to take without a payload; it may refuse what exceeds its payloads. */
   #mostWithoutPayload = mostWithoutPayload;
 
-  constructor(connections: Connections, { blockSizes, flags }: Negotiated) {
+  constructor(connections: SessionSource, { blockSizes, flags }: Negotiated) {
     this.#connections = connections;
     this.#flags = flags;
     this.minimumBlock = blockSizes?.minimum ?? 1;
