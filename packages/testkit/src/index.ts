@@ -7,6 +7,7 @@ export { type LayerLawName, type LayerSubject, type LayerSuite, layerSuite } fro
 export { type NbdExtent, nbdinfo, nbdkit } from './nbd-peers.ts';
 export { oracle } from './oracle.ts';
 export { type CheckReport, type CreateOptions, type MapEntry, qemuImg, qemuIo, qemuNbd } from './qemu.ts';
+export { type QemuHold, qemuHold } from './qemu-hold.ts';
 export { type Random, randomFrom } from './random.ts';
 export { anyRange, assertBytes, bytesOf, runModel, scribble } from './random-calls.ts';
 export { type Requirement, requires } from './requires.ts';

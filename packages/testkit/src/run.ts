@@ -79,9 +79,11 @@ export async function serve(
     child.on('close', resolve);
   });
   ended.catch(() => undefined);
-  const stop = (): Promise<number | null> => {
+  const stop = async (): Promise<number | null> => {
     child.kill('SIGTERM');
-    return ended;
+    // qemu-nbd forgets a signal that comes between its listening and its main loop.
+    const again = setInterval(() => child.kill('SIGTERM'), 200);
+    return ended.finally(() => clearInterval(again));
   };
   const deadline = Date.now() + 30_000;
   while (!(await ready())) {
