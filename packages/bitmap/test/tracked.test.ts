@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type BlockDevice, checkedDevice, DiskError, isDiskError, MemoryDevice } from '@strata/block';
+import { blockSuite } from '@strata/testkit';
 import fc from 'fast-check';
 import { DirtyBitmap } from '../src/bitmap.ts';
 import { tracked } from '../src/tracked.ts';
@@ -114,4 +115,13 @@ test('everything else passes through, and disposing leaves the disk open', async
 
 test('a bitmap of another size is refused', () => {
   assert.throws(() => tracked(new MemoryDevice(1000), [new DirtyBitmap(1001, 512)]), RangeError);
+});
+
+blockSuite({
+  name: 'a tracked disk',
+  open: async () => {
+    const device = checkedDevice(tracked(new MemoryDevice(234_567), [new DirtyBitmap(234_567, 4096)]));
+    return { device, [Symbol.asyncDispose]: () => device[Symbol.asyncDispose]() };
+  },
+  skip: [{ law: 'durable', reason: 'memory does not outlive its closing' }],
 });

@@ -174,7 +174,7 @@ class NbdDisk implements BlockDevice {
   }
 
   async zero(offset: number, length: number, how: ZeroOptions = {}): Promise<void> {
-    const canBeFast = this.#offers(TransmissionFlag.sendFastZero) && this.#isWholeBlocks(offset, length);
+    const canBeFast = this.#offers(TransmissionFlag.sendFastZero) && this.#isPreferred(offset, length);
     if (how.fast && !canBeFast) throw new DiskError('not-supported', 'the server cannot zero this fast');
     const flags = (how.allocate ? CommandFlag.noHole : 0) | (how.fast ? CommandFlag.fastZero : 0);
     await this.#change(offset, length, () =>
@@ -214,8 +214,13 @@ class NbdDisk implements BlockDevice {
     return (this.#flags & flag) !== 0;
   }
 
-  #isWholeBlocks(offset: number, length: number): boolean {
+  /**
+   * True for whole blocks of the preferred size. A server may zero the middle of a range before it finds that
+   * an end inside a block cannot be done fast, and a refusal must have changed nothing.
+   */
+  #isPreferred(offset: number, length: number): boolean {
     const end = offset + length;
-    return this.#transfer.floor(offset) === offset && this.#transfer.floor(end) === end;
+    const { preferredBlock } = this.#transfer;
+    return offset % preferredBlock === 0 && (end % preferredBlock === 0 || end === this.size);
   }
 }

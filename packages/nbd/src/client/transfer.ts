@@ -13,6 +13,8 @@ import type { Session } from './session.ts';
 
 /** Of TRIM and WRITE_ZEROES, which have no payload: a multiple of every minimum block, well inside 32 bits. */
 const mostWithoutPayload = 2 ** 30;
+/** Where the server does not say. Spec: "Size constraints" */
+const defaultPreferredBlock = 4096;
 /** Zeros to be written out, where the server has no WRITE_ZEROES. */
 const zeros = Buffer.alloc(1024 * 1024);
 
@@ -26,6 +28,8 @@ export interface SessionSource {
 export class Transfer {
   /** Bytes, a power of two. */
   readonly minimumBlock: number;
+  /** Bytes, a power of two: what the server works on well. */
+  readonly preferredBlock: number;
   readonly #mostPayload: number;
   readonly #connections: SessionSource;
   readonly #flags: number;
@@ -36,6 +40,7 @@ export class Transfer {
     this.#connections = connections;
     this.#flags = flags;
     this.minimumBlock = blockSizes?.minimum ?? 1;
+    this.preferredBlock = blockSizes?.preferred ?? defaultPreferredBlock;
     const most = Math.min(blockSizes?.maximumPayload ?? defaultMaxPayload, defaultMaxPayload);
     this.#mostPayload = most - (most % this.minimumBlock);
   }

@@ -183,13 +183,14 @@ test('requests reach the disk of the server as they were meant', async () => {
   const device = deviceOf(connection);
   await device.zero(0, 512);
   await device.zero(0, 512, { allocate: true });
-  await device.zero(0, 512, { fast: true });
+  await device.zero(0, 4096, { fast: true });
+  await assert.rejects(device.zero(0, 512, { fast: true }), (error) => isDiskError(error, 'not-supported'));
   await device.discard(4096, 8192);
   await device.write(Buffer.alloc(3), 1);
   await device.flush();
   assert.deepEqual(
     disk.calls.filter((call) => !call.startsWith('extentAt')),
-    ['zero 0+512', 'zero 0+512 allocate', 'zero 0+512 fast', 'discard 4096+8192', 'write 1+3', 'flush'],
+    ['zero 0+512', 'zero 0+512 allocate', 'zero 0+4096 fast', 'discard 4096+8192', 'write 1+3', 'flush'],
   );
 });
 
