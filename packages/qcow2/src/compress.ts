@@ -16,7 +16,9 @@ import { compressedAt, compressedMaxLength } from './entries.ts';
 import type { Geometry } from './geometry.ts';
 
 /** Bytes of decoded clusters to keep: neighbouring small reads then inflate a cluster once. */
-const KEEP_BYTES = 4 * 1024 * 1024;
+const KEEP_BYTES = 8 * 1024 * 1024;
+/** What keeping one costs besides its bytes, about. */
+const PROMISE_BYTES = 256;
 
 /**
  * The first `length` bytes that a raw deflate stream holds.
@@ -71,7 +73,10 @@ export class CompressedReader {
   constructor(file: HostSource, geometry: Geometry) {
     this.#file = file;
     this.#geometry = geometry;
-    this.#kept = new LRUCache({ max: Math.max(4, Math.min(256, KEEP_BYTES / geometry.clusterSize)) });
+    this.#kept = new LRUCache({
+      maxSize: KEEP_BYTES,
+      sizeCalculation: () => geometry.clusterSize + PROMISE_BYTES,
+    });
   }
 
   /**

@@ -19,7 +19,6 @@ export async function discard(image: Image, offset: number, length: number): Pro
   const { first, end } = wholeClusters(image, offset, offset + length);
   if (first >= end) return;
   const { clusterSize } = image.geometry;
-  await image.prepare();
   await image.claimClusters(first * clusterSize, (end - first) * clusterSize, () =>
     dropClusters(image, first, end, { unallocatedToo: image.hasBacking }),
   );

@@ -21,7 +21,6 @@ const CHUNK = new Uint8Array(256 * 1024);
 
 /** Drops all that the image holds. As `Layer.empty`. */
 export async function empty(image: Image): Promise<void> {
-  await image.prepare();
   await image.claimAll(async () => {
     const l1 = image.l2.parent;
     if (l1.entries === 0) return;

@@ -8,7 +8,7 @@
 import { DiskError, type HostFile, type HostSource } from '@strata/block';
 import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
-import { Claims } from './claims.ts';
+import { type Claim, Claims } from './claims.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { backingOf, type Header } from './header.ts';
 import { featuresPatch } from './header-encode.ts';
@@ -88,24 +88,9 @@ export class Image {
     this.size = header.size;
   }
 
-  /** True once the image may be changed without calling `prepare`. */
+  /** True once the file is ready for changes: the first one that claims clusters makes it so. */
   get isPrepared(): boolean {
     return this.#prepared;
-  }
-
-  /**
-   * What comes before every change that is not an overwrite in place: the first time it makes the file ready
-   * for writing, and it keeps the changes that wait in memory bounded.
-   */
-  async prepare(): Promise<void> {
-    if (!this.#prepared) {
-      this.#preparing ??= this.#clearAutoclear().catch((error: unknown) => {
-        this.#preparing = undefined;
-        throw error;
-      });
-      await this.#preparing;
-    }
-    await this.barrier.relieve();
   }
 
   /** Refuses all further changes: memory and file may have come apart. */
@@ -115,26 +100,40 @@ export class Image {
     this.#preparing = undefined;
   }
 
-  /** Runs `change` with a claim on whole clusters around a guest range. */
-  async claimClusters<T>(offset: number, length: number, change: () => Promise<T>): Promise<T> {
+  /** Runs `change`, prepared, with a claim on whole clusters around a guest range. */
+  claimClusters<T>(offset: number, length: number, change: (claim: Claim) => Promise<T>): Promise<T> {
     const { clusterSize } = this.geometry;
     const from = Math.floor(offset / clusterSize) * clusterSize;
-    const claim = await this.claims.take(from, Math.ceil((offset + length) / clusterSize) * clusterSize);
+    return this.#claimed(from, Math.ceil((offset + length) / clusterSize) * clusterSize, change);
+  }
+
+  /** Runs `change`, prepared, while nothing else changes. */
+  claimAll<T>(change: () => Promise<T>): Promise<T> {
+    return this.#claimed(0, Number.POSITIVE_INFINITY, change);
+  }
+
+  /** The claim comes before all that waits, so that who claims everything has all earlier calls behind it. */
+  async #claimed<T>(from: number, to: number, change: (claim: Claim) => Promise<T>): Promise<T> {
+    const claim = await this.claims.take(from, to);
     try {
-      return await change();
+      await this.#prepare();
+      return await change(claim);
     } finally {
       this.claims.release(claim);
     }
   }
 
-  /** Runs `change` while nothing else changes. */
-  async claimAll<T>(change: () => Promise<T>): Promise<T> {
-    const claim = await this.claims.take(0, Number.POSITIVE_INFINITY);
-    try {
-      return await change();
-    } finally {
-      this.claims.release(claim);
+  /** Makes the file ready for changes, and keeps those that wait in memory bounded. */
+  async #prepare(): Promise<void> {
+    if (!this.#prepared) {
+      this.#preparing ??= this.#clearAutoclear().catch((error: unknown) => {
+        this.#preparing = undefined;
+        throw error;
+      });
+      await this.#preparing;
     }
+    const relief = this.barrier.relieve();
+    if (relief !== undefined) await relief;
   }
 
   /** Features that other programs keep up to date and we do not are declared stale before anything changes. */

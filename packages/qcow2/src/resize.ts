@@ -25,7 +25,6 @@ import { writeZeros } from './zero.ts';
  */
 export async function resize(image: Image, size: number, below: BlockSource): Promise<void> {
   check(image, size);
-  await image.prepare();
   await image.claimAll(async () => {
     const old = image.size;
     if (size === old) return;

@@ -83,7 +83,11 @@ export class ClusterTables {
     this.parent = parent;
     this.#tableBytes = geometry.clusterSize;
     this.#kind = kind;
-    this.#clean = new LRUCache({ max: Math.max(8, Math.floor(kind.cacheBytes / geometry.clusterSize)) });
+    // Bounded by size and not by count: for a count the cache would make room for all of it at once.
+    this.#clean = new LRUCache({
+      maxSize: Math.max(8 * geometry.clusterSize, kind.cacheBytes),
+      sizeCalculation: () => geometry.clusterSize,
+    });
   }
 
   /** Bytes of tables that wait for a barrier. */

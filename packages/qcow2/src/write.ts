@@ -62,22 +62,12 @@ async function writeWithClaim(
   offset: number,
   below: BlockSource,
 ): Promise<void> {
-  await image.prepare();
-  const { clusterSize } = image.geometry;
-  const end = offset + from.length;
-  const firstByte = Math.floor(offset / clusterSize) * clusterSize;
-  const claim = await image.claims.take(firstByte, Math.ceil(end / clusterSize) * clusterSize);
-  try {
+  await image.claimClusters(offset, from.length, async (claim) => {
     const at = image.links.inPlaceAt(offset, from.length);
-    if (at < 0) {
-      await writeClusters(image, from, offset, below);
-    } else {
-      image.claims.narrow(claim, offset, end);
-      await image.file.write(from, at);
-    }
-  } finally {
-    image.claims.release(claim);
-  }
+    if (at < 0) return writeClusters(image, from, offset, below);
+    image.claims.narrow(claim, offset, offset + from.length);
+    return image.file.write(from, at);
+  });
 }
 
 /**

@@ -37,7 +37,6 @@ export async function zero(
   below: BlockSource,
   how: ZeroOptions,
 ): Promise<void> {
-  await image.prepare();
   await image.claimClusters(offset, length, () => zeroClaimed(image, offset, offset + length, below, how));
 }
 
