@@ -27,6 +27,10 @@ class Hold implements RangeHold {
     this.end = end;
   }
 
+  overlaps(start: number, end: number): boolean {
+    return Math.max(start, this.start) < Math.min(end, this.end);
+  }
+
   release(): void {
     if (!this.#all.delete(this)) throw new RangeError('a range was released twice');
     if (this.waiters === undefined) return;
@@ -44,7 +48,7 @@ export class RangeLock {
   tryAcquire(offset: number, length: number): RangeHold | undefined {
     const end = offset + length;
     for (const other of this.#holds) {
-      if (other.start < end && offset < other.end) return undefined;
+      if (other.overlaps(offset, end)) return undefined;
     }
     const hold = new Hold(this.#holds, offset, end);
     this.#holds.add(hold);
@@ -55,7 +59,7 @@ export class RangeLock {
   async acquire(offset: number, length: number): Promise<RangeHold> {
     const hold = new Hold(this.#holds, offset, offset + length);
     for (const other of this.#holds) {
-      if (other.start >= hold.end || offset >= other.end) continue;
+      if (!other.overlaps(offset, hold.end)) continue;
       other.waiters ??= [];
       other.waiters.push(hold);
       hold.blockers++;

@@ -29,7 +29,7 @@ export function parseSize(text: string): number | SizeProblem {
 export function sizeSentence(what: string, problem: SizeProblem, most = Number.MAX_SAFE_INTEGER): string {
   if (problem === 'out of range') return `Invalid ${what} specified. Must be between 0 and ${most}.`;
   return (
-    `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for \n` +
+    `Invalid ${what} specified. You may use k, M, G, T, P or E suffixes for\n` +
     'kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes.'
   );
 }

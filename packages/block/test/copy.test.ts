@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  checkedDevice,
+  copy,
+  createFile,
+  DiskError,
+  faulty,
+  MemoryDevice,
+  type TraceEvent,
+  traced,
+} from '@strata/block';
+import { bytesOf, qemuImg, randomFrom, requires, scribble, temporaryFolder } from '@strata/testkit';
+
+/** A memory device that holds `bytes`. */
+async function holding(bytes: Uint8Array): Promise<MemoryDevice> {
+  const memory = new MemoryDevice(bytes.length);
+  await memory.write(bytes, 0);
+  return memory;
+}
+
+async function scribbled(size: number, seed: number): Promise<MemoryDevice> {
+  const memory = new MemoryDevice(size);
+  await scribble(checkedDevice(memory), randomFrom(seed));
+  return memory;
+}
+
+for (const options of [{}, { parallel: 1 }, { bufferSize: 5000 }, { sparse: 512 }, { sparse: 0 }]) {
+  test(`the target reads as the source, whatever it held before: ${JSON.stringify(options)}`, async () => {
+    for (const seed of [1, 2, 3]) {
+      await using source = await scribbled(1_000_001, seed);
+      await using target = await holding(randomFrom(99).bytes(1_000_001));
+      await copy(source, target, options);
+      assert.deepEqual(target.bytes(), source.bytes());
+    }
+  });
+}
+
+test('zeros are not written to a target of zeros, neither holes nor zeros inside data', async () => {
+  const bytes = new Uint8Array(1 << 20);
+  bytes.fill(7, 8192, 12_288);
+  bytes[100_000] = 7;
+  await using source = await holding(bytes);
+  const events: TraceEvent[] = [];
+  await using memory = new MemoryDevice(1 << 20);
+  const target = traced(memory, (event) => events.push(event));
+  const result = await copy(source, target, { targetIsZero: true });
+  assert.deepEqual(
+    events
+      .filter((event) => event.phase === 'begin')
+      .map(({ call, offset, length }) => [call, offset, length]),
+    [
+      ['write', 8192, 4096],
+      ['write', 98_304, 4096],
+    ],
+  );
+  assert.deepEqual(result, { written: 8192, zeroed: 0 });
+  assert.deepEqual(memory.bytes(), bytes);
+});
+
+test('zeros are made by zeroing where the target may hold something', async () => {
+  await using source = new MemoryDevice(1 << 20);
+  await source.write(new Uint8Array(65_536).fill(7), 0);
+  await using target = await holding(new Uint8Array(1 << 20).fill(9));
+  assert.deepEqual(await copy(source, target), { written: 65_536, zeroed: (1 << 20) - 65_536 });
+  assert.deepEqual(target.bytes(), source.bytes());
+});
+
+test('with sparse 0 everything is written out, holes too', async () => {
+  await using source = new MemoryDevice(3_000_000);
+  await using target = new MemoryDevice(3_000_000);
+  const options = { sparse: 0, targetIsZero: true };
+  assert.deepEqual(await copy(source, target, options), { written: 3_000_000, zeroed: 0 });
+  assert.ok((await target.allocated()) >= 3_000_000);
+});
+
+test('extents that are not selected are left as they are', async () => {
+  await using source = new MemoryDevice(1 << 20);
+  await source.write(new Uint8Array(65_536).fill(7), 65_536);
+  await using target = await holding(new Uint8Array(1 << 20).fill(9));
+  await copy(source, target, { select: (extent) => extent.kind === 'data' });
+  const bytes = target.bytes();
+  assert.equal(bytes.indexOf(7), 65_536);
+  assert.equal(bytes.lastIndexOf(7), 131_071);
+  assert.equal(bytes.filter((byte) => byte === 9).length, (1 << 20) - 65_536);
+});
+
+test('writes begin in the order of the disk, though reads end in another', async () => {
+  await using memory = await holding(randomFrom(1).bytes(1 << 20));
+  const random = randomFrom(2);
+  const source = faulty(memory, () => {
+    let wait = Promise.resolve();
+    for (let turns = random.upTo(20); turns > 0; turns--) wait = wait.then(() => undefined);
+    return { wait };
+  });
+  const begun: number[] = [];
+  await using target = new MemoryDevice(1 << 20);
+  const watched = traced(target, (event) => event.phase === 'begin' && begun.push(event.offset));
+  await copy(source, watched, { bufferSize: 16_384 });
+  assert.deepEqual(
+    begun,
+    begun.toSorted((a, b) => a - b),
+  );
+  assert.equal(begun.length, 64);
+  assert.deepEqual(target.bytes(), memory.bytes());
+});
+
+test('progress only grows and ends with the whole', async () => {
+  await using source = await scribbled(700_001, 4);
+  await using target = new MemoryDevice(700_001);
+  const steps: number[] = [];
+  await copy(source, target, {
+    bufferSize: 65_536,
+    progress: (done, total) => {
+      assert.equal(total, 700_001);
+      steps.push(done);
+    },
+  });
+  assert.ok(steps.every((done, index) => done > (steps[index - 1] ?? 0)));
+  assert.equal(steps.at(-1), 700_001);
+});
+
+test('an abort ends it with aborted, and nothing is in flight after', async () => {
+  await using source = await holding(new Uint8Array(4 << 20).fill(7));
+  await using memory = new MemoryDevice(4 << 20);
+  const controller = new AbortController();
+  let writes = 0;
+  let running = 0;
+  const target = traced(memory, ({ phase }) => {
+    running += phase === 'begin' ? 1 : -1;
+    if (phase === 'begin' && ++writes === 5) controller.abort();
+  });
+  const options = { bufferSize: 65_536, signal: controller.signal };
+  await assert.rejects(copy(source, target, options), { code: 'aborted' });
+  assert.equal(running, 0);
+  assert.ok(writes < 20, `${writes} writes`);
+});
+
+test('a copy that was aborted before it began does nothing', async () => {
+  await using source = await holding(new Uint8Array(10).fill(7));
+  await using target = new MemoryDevice(10);
+  await assert.rejects(copy(source, target, { signal: AbortSignal.abort() }), { code: 'aborted' });
+  assert.deepEqual(target.bytes(), new Uint8Array(10));
+});
+
+for (const call of ['read', 'write', 'extent', 'zero'] as const) {
+  test(`a failing ${call} ends it with that failure, and nothing is in flight after`, async () => {
+    await using source = await scribbled(1 << 20, 6);
+    await using target = await holding(new Uint8Array(1 << 20).fill(9));
+    let running = 0;
+    const fail = new DiskError('io', 'Input/output error');
+    const spoil = (pending: { readonly call: string; readonly index: number }) =>
+      pending.call === call && pending.index >= 2 ? { fail } : undefined;
+    const count = ({ phase }: TraceEvent): void => {
+      running += phase === 'begin' ? 1 : -1;
+    };
+    const from = traced(faulty(source, spoil), count);
+    const to = traced(faulty(target, spoil), count);
+    const options = { bufferSize: 16_384 };
+    await assert.rejects(copy(from, to, options), { code: 'io', message: 'Input/output error' });
+    assert.equal(running, 0);
+  });
+}
+
+test('a failure says where on the disk it was', async () => {
+  await using source = await holding(new Uint8Array(1 << 20).fill(7));
+  await using memory = new MemoryDevice(1 << 20);
+  const target = faulty(memory, ({ offset }) =>
+    offset === 65_536 * 3 ? { fail: new DiskError('no-space', 'full') } : undefined,
+  );
+  await assert.rejects(copy(source, target, { bufferSize: 65_536 }), (error: DiskError) => {
+    assert.equal(error.code, 'no-space');
+    assert.equal(error.context.offset, 65_536 * 3);
+    return true;
+  });
+});
+
+test('a target that is too short is refused before anything is written', async () => {
+  await using source = await holding(new Uint8Array(11).fill(7));
+  await using target = new MemoryDevice(10);
+  await assert.rejects(copy(source, target), RangeError);
+  assert.deepEqual(target.bytes(), new Uint8Array(10));
+});
+
+test('an empty disk is copied at once', async () => {
+  await using source = new MemoryDevice(0);
+  await using target = new MemoryDevice(10);
+  assert.deepEqual(await copy(source, target), { written: 0, zeroed: 0 });
+});
+
+test(
+  'a copy between files is what qemu-img finds identical, with its holes',
+  requires('qemu-img'),
+  async () => {
+    await using folder = await temporaryFolder();
+    await using source = await createFile(folder.file('source'));
+    await source.truncate(20_000_000);
+    await scribble(checkedDevice(source), randomFrom(11));
+    await source.write(randomFrom(12).bytes(100_000), 15_000_000);
+    await using target = await createFile(folder.file('target'));
+    await target.truncate(20_000_000);
+    await copy(source, target, { targetIsZero: true });
+    await qemuImg.compare(source.path, 'raw', target.path, 'raw');
+    assert.deepEqual(await bytesOf(target), await bytesOf(source));
+    assert.ok(((await target.allocated()) ?? 0) <= ((await source.allocated()) ?? 0) + 65_536);
+  },
+);
