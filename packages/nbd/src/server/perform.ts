@@ -56,7 +56,8 @@ async function readThrough(
   const scratch = pool.take(cacheStep);
   try {
     for (let at = offset; at < offset + length; ) {
-      const extent = await source.extentAt(at, Math.min(cacheStep, offset + length - at));
+      const limit = Math.min(cacheStep, offset + length - at);
+      const extent = source.tryExtentAt(at, limit) ?? (await source.extentAt(at, limit));
       if (!isZeros(extent)) await source.read(scratch.subarray(0, extent.length), at);
       at += extent.length;
     }

@@ -24,7 +24,7 @@ const attempts = 3;
  *   denied, not-found, io
  */
 export async function listenOnPath(server: Server, path: string): Promise<() => Promise<void>> {
-  const folder = await mkdtemp(join(dirname(path), '.')).catch((cause: unknown) => {
+  const folder = await mkdtemp(join(dirname(path), '.nbd')).catch((cause: unknown) => {
     throw failure(cause, path, 'mkdtemp');
   });
   try {

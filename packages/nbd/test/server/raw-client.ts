@@ -27,11 +27,13 @@ export async function rawClient(target: string | number): Promise<RawClient> {
   const socket = typeof target === 'string' ? connect(target) : connect(target, '127.0.0.1');
   socket.on('error', () => undefined);
   await Promise.race([once(socket, 'connect'), once(socket, 'close')]);
-  let pending = Buffer.alloc(0);
+  let chunks: Buffer[] = [];
+  let waiting = 0;
   let ended = false;
   let wake: () => void = () => undefined;
   socket.on('data', (chunk: Buffer) => {
-    pending = Buffer.concat([pending, chunk]);
+    chunks.push(chunk);
+    waiting += chunk.length;
     wake();
   });
   socket.on('close', () => {
@@ -48,13 +50,14 @@ export async function rawClient(target: string | number): Promise<RawClient> {
       socket.write(typeof bytes === 'string' ? hex(bytes) : bytes);
     },
     receive: async (length) => {
-      while (pending.length < length && !ended) await more();
-      if (pending.length < length) {
-        throw new Error(`closed after ${pending.length} of ${length} bytes: ${pending.toString('hex')}`);
+      while (waiting < length && !ended) await more();
+      const pending = chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks);
+      if (waiting < length) {
+        throw new Error(`closed after ${waiting} of ${length} bytes: ${pending.toString('hex')}`);
       }
-      const taken = pending.subarray(0, length);
-      pending = pending.subarray(length);
-      return taken;
+      chunks = [pending.subarray(length)];
+      waiting -= length;
+      return pending.subarray(0, length);
     },
     expect: async (bytes) => {
       const expected = hex(bytes);
@@ -62,7 +65,7 @@ export async function rawClient(target: string | number): Promise<RawClient> {
     },
     expectEnd: async () => {
       while (!ended) await more();
-      assert.equal(pending.toString('hex'), '');
+      assert.equal(Buffer.concat(chunks).toString('hex'), '');
     },
     [Symbol.asyncDispose]: async () => {
       socket.destroy();
