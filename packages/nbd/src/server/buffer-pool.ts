@@ -6,9 +6,16 @@
  * does, so that a device may remember its address.
  */
 
-const smallestClass = 64 * 1024;
-/** On top of the power of two: any header of the protocol. */
-const headerRoom = 4096;
+const smallestClass = 4096;
+/** On top of the power of two: the headers of a reply. */
+const headerRoom = 1024;
+
+/** The length of the buffer that a pool gives where `length` bytes are asked for. */
+export function pooledLength(length: number): number {
+  let size = smallestClass;
+  while (size + headerRoom < length) size *= 2;
+  return size + headerRoom;
+}
 
 /** Lends buffers and takes them back. */
 export class BufferPool {
@@ -23,10 +30,9 @@ export class BufferPool {
 
   /** A buffer of at least `length` bytes with anything in it. The borrower gives it back once, or forgets it. */
   take(length: number): Buffer {
-    let size = smallestClass;
-    while (size + headerRoom < length) size *= 2;
-    const buffer = this.#free.get(size + headerRoom)?.pop();
-    if (buffer === undefined) return Buffer.allocUnsafeSlow(size + headerRoom);
+    const size = pooledLength(length);
+    const buffer = this.#free.get(size)?.pop();
+    if (buffer === undefined) return Buffer.allocUnsafeSlow(size);
     this.#kept -= buffer.length;
     return buffer;
   }

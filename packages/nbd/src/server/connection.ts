@@ -78,8 +78,8 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     return this.#session?.owed ?? 0;
   }
 
-  get unsent(): number {
-    return this.#replies.unsent;
+  get held(): number {
+    return this.#replies.held;
   }
 
   /** How often in a row this was called without a byte having moved since the call before. */

@@ -20,7 +20,7 @@ import {
 import { HandshakeFlag, Option } from '../protocol/numbers.ts';
 import type { MetaContext } from './contexts.ts';
 import { type ServedExport, transmissionFlags } from './export.ts';
-import { maxOptionLength, maxOptions, optionsPerListedExport, unsentReplies } from './limits.ts';
+import { heldReplies, maxOptionLength, maxOptions, optionsPerListedExport } from './limits.ts';
 import { answerOption, type Negotiation } from './options.ts';
 import type { Receiver } from './receiver.ts';
 
@@ -40,8 +40,8 @@ export interface HandshakeHost {
   /** The server is being stopped. */
   readonly stopping: boolean;
   send(bytes: Buffer): void;
-  /** Bytes that the client has not taken yet. */
-  readonly unsent: number;
+  /** Bytes of replies that the client has not taken yet. */
+  readonly held: number;
   /** Receiving may go on. */
   unblocked(): void;
   /** The client has chosen: what follows are requests. */
@@ -127,7 +127,7 @@ export class Handshake {
       return true;
     }
     if (receiver.available < optionHeaderLength + header.length) return false;
-    this.#blocked = this.#host.unsent > unsentReplies;
+    this.#blocked = this.#host.held >= heldReplies;
     if (this.#blocked) return false;
     receiver.advance(optionHeaderLength);
     const data = receiver.bytes.subarray(receiver.at, receiver.at + header.length);

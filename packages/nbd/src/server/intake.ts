@@ -7,7 +7,7 @@
 import type { RequestHeader } from '../protocol/request.ts';
 import { requestHeaderLength } from '../protocol/request.ts';
 import type { Account, Waiter } from './budget.ts';
-import type { BufferPool } from './buffer-pool.ts';
+import { type BufferPool, pooledLength } from './buffer-pool.ts';
 import { inPlacePayload, maxSkippedPayload } from './limits.ts';
 import type { Receiver } from './receiver.ts';
 import type { Refusal } from './validate.ts';
@@ -107,9 +107,10 @@ export class Intake {
   }
 
   #collect(header: RequestHeader, wake: Waiter): Taken {
-    if (!this.#account.tryTake(header.length, wake)) return 'full';
+    const taken = pooledLength(header.length + requestHeaderLength);
+    if (!this.#account.tryTake(taken, wake)) return 'full';
     this.#receiver.advance(requestHeaderLength);
-    const buffer = this.#pool.take(header.length + requestHeaderLength);
+    const buffer = this.#pool.take(taken);
     this.#receiver.collect(buffer, header.length);
     this.#pending = { kind: 'collecting', request: { ...header }, buffer };
     return 'taken';
@@ -120,7 +121,7 @@ export class Intake {
     this.#pending = undefined;
     const release = (): void => {
       this.#pool.give(buffer);
-      this.#account.give(request.length);
+      this.#account.give(buffer.length);
     };
     return { request, payload: buffer.subarray(0, request.length), release };
   }

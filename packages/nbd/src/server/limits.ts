@@ -1,7 +1,7 @@
 /**
  * What one client may cost: every bound of the server in one place.
  *
- * A connection holds at most: its receive blocks, `unsentReplies` and one reply block of replies, and what
+ * A connection holds at most: its receive blocks, `heldReplies` and one more block of replies, and what
  * `ownAllowance` and the budget grant to requests too large for those.
  */
 
@@ -29,8 +29,8 @@ export const maxSkippedPayload = 64 * 1024 * 1024;
 /** Requests of one connection that are under way. */
 export const requestsInFlight = 64;
 
-/** Replies that a client has not taken yet; above, nothing more is read from it. */
-export const unsentReplies = 512 * 1024;
+/** Bytes of buffers with replies that a client has not taken yet; from here on nothing more is read from it. */
+export const heldReplies = 1024 * 1024;
 
 /** Receive blocks that requests under way may hold on to. */
 export const receiveBlocks = 4;

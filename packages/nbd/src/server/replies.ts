@@ -19,20 +19,25 @@ export class Replies {
   readonly #onSent: () => void;
   #block: Buffer | undefined;
   #fill = 0;
-  #unsent = 0;
+  #held = 0;
   #flushing = false;
   #closed = false;
 
-  /** @param onSent is called each time that `unsent` has become less */
+  /** @param onSent is called each time that `held` has become less */
   constructor(pool: BufferPool, transport: Transport, onSent: () => void) {
     this.#pool = pool;
     this.#transport = transport;
     this.#onSent = onSent;
   }
 
-  /** Bytes that the peer has not taken yet. */
-  get unsent(): number {
-    return this.#unsent + this.#fill;
+  /** True while there are replies that the peer has not taken yet. */
+  get busy(): boolean {
+    return this.#held > 0 || this.#fill > 0;
+  }
+
+  /** Bytes of the buffers in which replies wait to be taken, however little of them is used. */
+  get held(): number {
+    return this.#held;
   }
 
   /** The block that `reserve` spoke of. */
@@ -66,9 +71,9 @@ export class Replies {
       sent();
       return;
     }
-    this.#unsent += length;
+    this.#held += buffer.length;
     this.#transport.write(length < buffer.length ? buffer.subarray(0, length) : buffer, () => {
-      this.#unsent -= length;
+      this.#held -= buffer.length;
       sent();
       this.#onSent();
     });

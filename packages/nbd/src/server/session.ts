@@ -17,10 +17,10 @@ import {
 import { answerDone, answerRefusal } from './answers.ts';
 import { blockStatusReply } from './block-status.ts';
 import { Account, type Budget } from './budget.ts';
-import type { BufferPool } from './buffer-pool.ts';
+import { type BufferPool, pooledLength } from './buffer-pool.ts';
 import type { Agreed } from './handshake.ts';
 import { Intake, type Taken } from './intake.ts';
-import { ownAllowance, receiveBlocks, requestsInFlight, unsentReplies } from './limits.ts';
+import { heldReplies, ownAllowance, receiveBlocks, requestsInFlight } from './limits.ts';
 import { perform } from './perform.ts';
 import { Reads, readBufferLength } from './reads.ts';
 import type { Receiver } from './receiver.ts';
@@ -95,7 +95,7 @@ export class Session {
 
   /** True while requests are under way or replies are on their way. */
   get busy(): boolean {
-    return this.#running > 0 || this.#replies.unsent > 0;
+    return this.#running > 0 || this.#replies.busy;
   }
 
   /** Requests that the disk works on. */
@@ -110,9 +110,7 @@ export class Session {
 
   /** Takes all requests that have arrived and that there is room for. */
   pump(): void {
-    this.#blocked = false;
-    this.#taken = 0;
-    while (this.#step()) {}
+    this.#takeAll();
     this.#replies.flush();
     if (this.#taken > 0) this.#resources.wakefulness?.served(this.#taken, this.#running);
   }
@@ -120,7 +118,8 @@ export class Session {
   /** Something that blocked may be gone. */
   readonly retry = (): void => {
     if (!this.#blocked) return;
-    this.pump();
+    this.#takeAll();
+    this.#replies.flushSoon();
     if (!this.blocked) this.#host.unblocked();
   };
 
@@ -140,6 +139,12 @@ export class Session {
     this.#blocked = false;
     this.#resources.budget.forget(this.retry);
     this.#intake.dispose();
+  }
+
+  #takeAll(): void {
+    this.#blocked = false;
+    this.#taken = 0;
+    while (this.#step()) {}
   }
 
   /** Takes one request, or more of a payload. False: there is nothing to take, or no room. */
@@ -163,7 +168,7 @@ export class Session {
   get #full(): boolean {
     return (
       this.#running >= requestsInFlight ||
-      this.#replies.unsent >= unsentReplies ||
+      this.#replies.held >= heldReplies ||
       this.#receiver.blocks > receiveBlocks
     );
   }
@@ -208,7 +213,7 @@ export class Session {
 
   /** A READ that has to wait, in a buffer of its own. */
   #readWaiting(header: RequestHeader): boolean {
-    const length = readBufferLength(header.length);
+    const length = pooledLength(readBufferLength(header.length));
     if (!this.#account.tryTake(length, this.retry)) return false;
     const buffer = this.#resources.pool.take(length);
     const release = (): void => {
