@@ -31,8 +31,10 @@ export class KnownData {
     if (extent.length < limit) this.#reach = Math.max(shortest, this.#reach / 2);
     else this.#reach = Math.min(longest, this.#reach * 2);
     if (isZeros(extent)) return false;
-    this.#start = offset;
-    this.#end = offset + extent.length;
+    const end = offset + extent.length;
+    const touches = offset <= this.#end && end >= this.#start;
+    this.#end = touches ? Math.max(end, this.#end) : end;
+    this.#start = touches ? Math.min(offset, this.#start) : offset;
     return extent.length >= length;
   }
 }

@@ -15,24 +15,39 @@ const bestScore = 16;
 /** Of batches that are tried although attempts have been in vain. */
 const retryEvery = 64;
 
+/** Time and turns of the event loop; tests bring their own. */
+export interface Loop {
+  /** Milliseconds. */
+  now(): number;
+  /** Calls back in the next turn, which keeps the loop from sleeping. */
+  nextTurn(callback: () => void): void;
+}
+
+const realLoop: Loop = { now: () => performance.now(), nextTurn: (callback) => setImmediate(callback) };
+
 /** One for all connections of a server. */
 export class Wakefulness {
+  readonly #loop: Loop;
   #until = 0;
   #awake = false;
   #score = bestScore;
   #batches = 0;
   #served = false;
 
+  constructor(loop: Loop = realLoop) {
+    this.#loop = loop;
+  }
+
   /** A batch of `requests` has been answered, and `running` more are under way. */
   served(requests: number, running: number): void {
     this.#served = true;
     if (requests > fewRequests || running > 0) return;
     if (this.#score <= 0 && ++this.#batches % retryEvery !== 0) return;
-    this.#until = performance.now() + awakeMs;
+    this.#until = this.#loop.now() + awakeMs;
     if (this.#awake) return;
     this.#awake = true;
     this.#served = false;
-    setImmediate(this.#look);
+    this.#loop.nextTurn(this.#look);
   }
 
   readonly #look = (): void => {
@@ -40,8 +55,8 @@ export class Wakefulness {
       this.#served = false;
       this.#score = Math.min(bestScore, this.#score + 1);
     }
-    if (performance.now() < this.#until) {
-      setImmediate(this.#look);
+    if (this.#loop.now() < this.#until) {
+      this.#loop.nextTurn(this.#look);
       return;
     }
     this.#awake = false;

@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Account, Budget } from '../../src/server/budget.ts';
-import { BufferPool } from '../../src/server/buffer-pool.ts';
 import type { RawClient } from './raw-client.ts';
 import { request, type Serving, serving, simple } from './serving.ts';
 import { testDisk } from './test-disk.ts';
@@ -81,46 +79,4 @@ test('large requests wait for room in the budget and are served when there is so
     await client.expect(simple());
     await client.receive(30 * MiB);
   }
-});
-
-test('an account draws on the budget only beyond its allowance', () => {
-  const budget = new Budget(100);
-  const account = new Account(budget, 50);
-  const other = new Account(budget, 0);
-  let woken = 0;
-  const wake = (): void => {
-    woken++;
-  };
-  assert.equal(account.tryTake(50, wake), true);
-  assert.equal(account.owed, 0);
-  assert.equal(account.tryTake(60, wake), true);
-  assert.equal(account.owed, 60);
-  assert.equal(other.tryTake(41, wake), false);
-  assert.equal(budget.wanted, true);
-  account.give(50);
-  assert.equal(woken, 1);
-  assert.equal(other.tryTake(41, wake), true);
-  assert.equal(account.tryTake(10, wake), false === account.owed + 10 + 41 > 100);
-});
-
-test('what is more than the whole budget is given to who is alone', () => {
-  const budget = new Budget(100);
-  assert.equal(budget.tryTake(500), true);
-  assert.equal(budget.tryTake(1), false);
-  budget.give(500);
-  assert.equal(budget.tryTake(1), true);
-});
-
-test('the pool gives buffers back that fit, and keeps no more than it may', () => {
-  const pool = new BufferPool(300 * 1024);
-  const first = pool.take(256 * 1024 + 28);
-  assert.ok(first.length >= 256 * 1024 + 28);
-  pool.give(first);
-  assert.equal(pool.take(200 * 1024), first);
-  const small = pool.take(10);
-  const large = pool.take(512 * 1024);
-  pool.give(large);
-  assert.notEqual(pool.take(512 * 1024), large);
-  pool.give(small);
-  assert.equal(pool.take(1), small);
 });
