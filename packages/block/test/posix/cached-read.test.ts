@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { statfs } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { test } from 'node:test';
+import { createFile, openFile } from '@strata/block';
+import { randomFrom, requires, runOk, temporaryFolder } from '@strata/testkit';
+
+const TMPFS = 0x0102_1994;
+const inMemory = (await statfs(tmpdir())).type === TMPFS;
+const needs =
+  process.platform !== 'linux' || inMemory ? { skip: 'needs files on a disk of Linux' } : requires('dd');
+
+test('what is not in the page cache is not read at once; after a read it is', needs, async () => {
+  await using folder = await temporaryFolder();
+  const data = randomFrom(1).bytes(1 << 20);
+  const path = folder.file('disk');
+  {
+    await using file = await createFile(path);
+    await file.write(data, 0);
+    await file.flush();
+  }
+  // Drops the file's pages from the cache (GNU dd, posix_fadvise).
+  await runOk('dd', [`if=${path}`, 'iflag=nocache', 'count=0']);
+  await using file = await openFile(path, { access: 'read' });
+  const into = new Uint8Array(1 << 20);
+  assert.equal(file.tryRead(into, 0), false);
+  await file.read(into, 0);
+  assert.deepEqual(into, data);
+  into.fill(0);
+  assert.equal(file.tryRead(into, 0), true);
+  assert.deepEqual(into, data);
+});
+
+test('a file that lies in memory is always read at once', needs, async () => {
+  await using folder = await temporaryFolder('/dev/shm');
+  await using file = await createFile(folder.file('disk'));
+  await file.truncate(1 << 20);
+  await file.write(Uint8Array.of(5), 1000);
+  const into = new Uint8Array(1 << 20);
+  assert.equal(file.tryRead(into, 0), true);
+  assert.equal(into.indexOf(5), 1000);
+});
+
+test('a buffer is filled where it is: views and slabs', needs, async () => {
+  await using folder = await temporaryFolder();
+  await using file = await createFile(folder.file('disk'));
+  const data = randomFrom(2).bytes(1000);
+  await file.write(data, 0);
+  const slab = Buffer.allocUnsafe(1000);
+  assert.equal(file.tryRead(slab, 0), true);
+  assert.deepEqual(new Uint8Array(slab), data);
+  const frame = new ArrayBuffer(3000);
+  const view = new Uint8Array(frame, 1001, 1000);
+  assert.equal(file.tryRead(view, 0), true);
+  assert.deepEqual(view, data);
+  assert.deepEqual(new Uint8Array(frame, 0, 1001), new Uint8Array(1001));
+  assert.deepEqual(new Uint8Array(frame, 2001), new Uint8Array(999));
+});
