@@ -8,6 +8,7 @@
  * Spec: proto.md, "Values", NBD_FLAG_CAN_MULTI_CONN
  */
 import { TransmissionFlag } from '../protocol/numbers.ts';
+import type { Transport } from './connect.ts';
 import { type Negotiated, openExport } from './handshake.ts';
 import { type ConnectOptions, perform } from './negotiation.ts';
 import { Session } from './session.ts';
@@ -16,6 +17,8 @@ import type { NbdTarget } from './uri.ts';
 /** What to connect to, and how. */
 export interface ConnectionsOptions extends ConnectOptions {
   readonly contexts: readonly string[];
+  /** For errors: the URI. */
+  readonly path: string;
   /** At most; 1 is always had. */
   readonly most: number;
 }
@@ -70,7 +73,9 @@ export class Connections {
 
 function openSession(target: NbdTarget, options: ConnectionsOptions): Promise<Session> {
   const negotiation = openExport({ exportName: target.exportName, contexts: options.contexts });
-  return perform(target.address, negotiation, (result, transport) => new Session(transport, result), options);
+  const start = (negotiated: Negotiated, transport: Transport): Session =>
+    new Session(transport, negotiated, options.path);
+  return perform(target.address, negotiation, start, options);
 }
 
 /** Context identifiers may differ from connection to connection, but then one table of them is not enough. */

@@ -80,7 +80,7 @@ export async function openNbd(
   const contexts = [...new Set([allocationContext, depthContext, ...(options.contexts ?? [])])];
   try {
     const most = options.connections ?? 1;
-    const connections = await Connections.open(parts, { ...options, contexts, most });
+    const connections = await Connections.open(parts, { ...options, contexts, path, most });
     return connection(connections);
   } catch (error) {
     throw withContext(error, { path });

@@ -7,8 +7,8 @@
 import { Command } from '../protocol/numbers.ts';
 import type { PendingRequest } from './request.ts';
 
-/** Reads from this size are received into the caller's buffer without a copy. */
-const largeRead = 64 * 1024;
+/** Reads from which it is worth a system call more a reply to copy none of their bytes. */
+const largeRead = 256 * 1024;
 
 const isLargeRead = ({ parts }: PendingRequest): boolean =>
   parts.command === Command.read && parts.length >= largeRead;

@@ -6,7 +6,7 @@
  *
  * Spec: proto.md, "Structured reply types", "Request types"
  */
-import { DiskError, errnoSentence } from '@strata/block';
+import { DiskError, type ErrorContext, errnoSentence } from '@strata/block';
 import { codeOfErrno, errnoName } from '../errno.ts';
 import type { BlockStatus } from '../protocol/extents.ts';
 import { Command, NbdErrno } from '../protocol/numbers.ts';
@@ -22,6 +22,8 @@ export interface RequestParts {
   readonly flags: number;
   readonly offset: number;
   readonly length: number;
+  /** For errors: the URI of the disk. */
+  readonly path: string | undefined;
   /** Of a READ: as long as `length`, filled in place. */
   readonly into?: Uint8Array;
   /** Of a WRITE: as long as `length`, unchanged until the request settles. */
@@ -85,10 +87,7 @@ export class PendingRequest {
     if (error === NbdErrno.ESHUTDOWN) this.#lastWords = true;
     const sentence = this.#lastWords ? 'The server is shutting down' : errnoSentence(wireName(error));
     const report = message === '' ? '' : ` (server reported: ${printable(message, 256)})`;
-    this.#failure ??= new DiskError(codeOfErrno(error), sentence + report, {
-      op: this.#op(),
-      offset: offset ?? start,
-    });
+    this.#failure ??= new DiskError(codeOfErrno(error), sentence + report, this.#context(offset ?? start));
   }
 
   /**
@@ -113,13 +112,18 @@ export class PendingRequest {
 
   /** There will be no answer. */
   abandon(reason: DiskError): void {
-    const context = { op: this.#op(), offset: this.parts.offset, cause: reason };
-    this.parts.reject(new DiskError(reason.code, reason.message, context));
+    const options = { ...this.#context(this.parts.offset), cause: reason };
+    this.parts.reject(new DiskError(reason.code, reason.message, options));
   }
 
   #covered(): Coverage {
     if (this.#coverage !== undefined) return this.#coverage;
     throw new DiskError('protocol', `bytes came in answer to a ${this.#op()}`);
+  }
+
+  #context(offset: number): ErrorContext {
+    const { path } = this.parts;
+    return { ...(path !== undefined && { path }), op: this.#op(), offset };
   }
 
   #op(): string {

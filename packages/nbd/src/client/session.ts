@@ -43,6 +43,7 @@ export class Session {
   /** What the connection was negotiated to be. */
   readonly negotiated: Negotiated;
   readonly #transport: Transport;
+  readonly #path: string | undefined;
   readonly #inFlight = new InFlight(mostInFlight);
   readonly #waiting: PendingRequest[] = [];
   #nextWaiting = 0;
@@ -52,8 +53,12 @@ export class Session {
   #lost: DiskError | undefined;
   #gone: Promise<void> | undefined;
 
-  /** Takes over the connection: to be called in the same turn in which the negotiation ended. */
-  constructor(transport: Transport, negotiated: Negotiated) {
+  /**
+   * Takes over the connection: to be called in the same turn in which the negotiation ended.
+   * @param path the URI of the disk, for errors
+   */
+  constructor(transport: Transport, negotiated: Negotiated, path?: string) {
+    this.#path = path;
     this.negotiated = negotiated;
     this.#transport = transport;
     const inFlight = this.#inFlight;
@@ -110,7 +115,14 @@ export class Session {
     payload: Pick<RequestParts, 'into' | 'from'>,
   ): Promise<readonly BlockStatus[]> {
     return new Promise((resolve, reject) => {
-      const pending = new PendingRequest({ flags: 0, ...request, ...payload, resolve, reject });
+      const pending = new PendingRequest({
+        flags: 0,
+        path: this.#path,
+        ...request,
+        ...payload,
+        resolve,
+        reject,
+      });
       if (this.#lost !== undefined) return pending.abandon(this.#lost);
       this.#waiting.push(pending);
       this.#schedule();

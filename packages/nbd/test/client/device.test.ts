@@ -24,6 +24,7 @@ async function kit(args: readonly string[], options?: OpenNbdOptions) {
   return {
     connection,
     server,
+    uri: uri(folder.file('s')),
     get disk() {
       return deviceOf(connection);
     },
@@ -320,7 +321,7 @@ test(
     await assert.rejects(disk.read(Buffer.alloc(512), 8192), (error) => {
       assert.ok(isDiskError(error, 'io'));
       assert.match(error.message, /Input\/output error/);
-      assert.deepEqual(error.context, { op: 'read', offset: 8192 });
+      assert.deepEqual(error.context, { path: served.uri, op: 'read', offset: 8192 });
       return true;
     });
     await disk.write(Buffer.alloc(512), 8192);

@@ -284,3 +284,28 @@ test('a stream cut after any byte of a negotiation ends it with closed', () => {
     );
   }
 });
+
+test('every reply to every option is taken or refused, and none is an exception', () => {
+  const types = [0, 1, 2, 3, 4, 5, 0x7fffffff, 0x80000000, ...refusals.map(([type]) => type)];
+  const payloads = [
+    '',
+    '00',
+    '0000',
+    '00000000',
+    '00000001 61',
+    '0003 00000200 00001000 02000000',
+    'ff'.repeat(300),
+  ];
+  for (const option of [8, 10, 7]) {
+    for (const type of types) {
+      for (const payload of payloads) {
+        const answer = Buffer.concat([reply(option, type, payload), reply(option, ack)]);
+        try {
+          open({ ...plain, [option]: answer });
+        } catch (error) {
+          assert.ok(isDiskError(error), `option ${option}, type ${type}: ${error}`);
+        }
+      }
+    }
+  }
+});
