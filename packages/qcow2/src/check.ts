@@ -21,9 +21,10 @@ import { compareRefcounts, countRefcountBlocks, RefcountsOnDisk } from './check/
 import { References } from './check/references.ts';
 import { say } from './check/sentences.ts';
 import { CheckFailed, type CheckState, MetadataBudget } from './check/state.ts';
+import { contradictionIn, hasFeature } from './features.ts';
 import { MAX_L1_BYTES, MAX_SNAPSHOTS } from './format.ts';
 import { clustersFor, geometryOf } from './geometry.ts';
-import { contradictionIn, type Header, hasFeature, readHeader } from './header.ts';
+import { type Header, readHeader } from './header.ts';
 import { readSnapshotTable, type SnapshotEntry } from './snapshots.ts';
 import { readAt } from './table-reader.ts';
 

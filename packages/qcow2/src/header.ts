@@ -3,14 +3,13 @@
  *
  * Every rule is checked in QEMU's order and told in its words, so that a script that matches on one tool's
  * message matches on the other's. A header that parses may still ask for a feature that this version does
- * not read or write (`unsupportedFor`); `info` and `check` work on it all the same.
+ * not read or write: features.ts says so.
  *
  * Spec: qcow2.txt, "Header".
  */
 import { type BackingReference, DiskError, type HostSource } from '@strata/block';
 import { bytesAt, type Extensions, featureName, parseExtensions, textOf } from './extensions.ts';
 import {
-  Autoclear,
   Compression,
   Encryption,
   Incompatible,
@@ -26,6 +25,7 @@ import {
   VERSION_2_REFCOUNT_ORDER,
 } from './format.ts';
 import { type GeometryFields, geometryOf, type HostOffset, hostOffset } from './geometry.ts';
+import { readAt } from './table-reader.ts';
 
 /** Bytes of a version 2 header. */
 export const V2_LENGTH = 72;
@@ -73,13 +73,13 @@ export interface ParseOptions {
  */
 export async function readHeader(file: HostSource, options: ParseOptions = {}): Promise<Header> {
   const head = Buffer.alloc(Math.min(4096, Math.max(file.size, KNOWN_LENGTH)));
-  await file.read(head, 0);
+  await readAt(file, head, 0);
   const clusterBits = head.readUInt32BE(20);
   const cluster = clusterBits <= MAX_CLUSTER_BITS ? Math.min(2 ** clusterBits, file.size) : 0;
   if (head.readUInt32BE(0) !== MAGIC || cluster <= head.length || fitsIn(head))
     return parseHeader(head, options);
   const whole = Buffer.alloc(cluster);
-  await file.read(whole, 0);
+  await readAt(file, whole, 0);
   return parseHeader(whole, options);
 }
 
@@ -264,43 +264,4 @@ function parseBackingName(head: Buffer, nameAt: number, clusterSize: number): Ui
 export function backingOf(header: Header): BackingReference | undefined {
   const name = header.backingName === undefined ? '' : textOf(header.backingName);
   return name === '' ? undefined : { name, format: header.extensions.backingFormat };
-}
-
-/** True if the incompatible feature is set. */
-export function hasFeature(header: Header, feature: keyof typeof Incompatible): boolean {
-  return (header.incompatible & Incompatible[feature]) !== 0n;
-}
-
-/** What makes the guest's data unreadable although the header can be read; undefined if nothing does. */
-export function contradictionIn(header: Header): DiskError | undefined {
-  if ((header.autoclear & Autoclear.rawData) !== 0n && !hasFeature(header, 'dataFile'))
-    return corrupt('data-file-raw requires a data file', 88);
-  if (header.cryptMethod === Encryption.luks && header.extensions.encryption === undefined)
-    return corrupt('Missing CRYPTO header for crypt method 2', 32);
-  return undefined;
-}
-
-/**
- * Why this version will not open the image to read or to write its guest data; undefined if it will.
- * `info` and `check` do not ask.
- */
-export function unsupportedFor(header: Header, use: 'read' | 'write'): DiskError | undefined {
-  const refuse = (message: string): DiskError => new DiskError('not-supported', message, { spec: SPEC });
-  const contradiction = contradictionIn(header);
-  if (contradiction !== undefined) return contradiction;
-  if (hasFeature(header, 'dataFile'))
-    return refuse('images with an external data file are not supported yet');
-  if (hasFeature(header, 'extendedL2'))
-    return refuse('images with extended L2 entries are not supported yet');
-  if (header.compressionType === Compression.zstd)
-    return refuse('images with zstd compression are not supported yet');
-  if (header.cryptMethod !== Encryption.none) return refuse('encrypted images are not supported yet');
-  if (use === 'read') return undefined;
-  if (hasFeature(header, 'corrupt'))
-    return new DiskError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', { spec: SPEC });
-  if (hasFeature(header, 'dirty'))
-    return refuse(
-      'the image was not closed properly and its refcounts must be repaired before it is written; qemu-img check -r all does that',
-    );
-  return undefined;
 }

@@ -7,8 +7,9 @@
 import type { BackingReference, HostSource } from '@strata/block';
 import { type BitmapEntry, listBitmaps } from './bitmaps.ts';
 import { textOf } from './extensions.ts';
+import { hasFeature } from './features.ts';
 import { Autoclear, Compatible, Compression, Encryption } from './format.ts';
-import { backingOf, type Header, hasFeature, readHeader } from './header.ts';
+import { backingOf, type Header, readHeader } from './header.ts';
 import { listSnapshots, type Snapshot } from './snapshots.ts';
 
 /** The facts of one image. */

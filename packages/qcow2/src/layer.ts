@@ -18,9 +18,10 @@ import type {
 } from '@strata/block';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
+import { unsupportedFor } from './features.ts';
 import { isQcow2 } from './format.ts';
 import { geometryOf } from './geometry.ts';
-import { backingOf, type Header, readHeader, unsupportedFor } from './header.ts';
+import { backingOf, type Header, readHeader } from './header.ts';
 import { activeTables, Image, type ImageOptions } from './image.ts';
 import { closedError, Reader } from './reader.ts';
 import { Refcounts } from './refcounts.ts';

@@ -53,7 +53,8 @@ export async function forEachWord(
 /** Fills `into` from `at`, with zeros past the end of the file. */
 export async function readAt(file: HostSource, into: Buffer, at: number): Promise<void> {
   const given = Math.max(0, Math.min(into.length, file.size - at));
-  if (given > 0) await file.read(given === into.length ? into : into.subarray(0, given), at);
+  const wanted = given === into.length ? into : into.subarray(0, given);
+  if (given > 0 && !file.tryRead(wanted, at)) await file.read(wanted, at);
   into.fill(0, given);
 }
 

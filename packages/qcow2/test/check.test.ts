@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict';
 import { copyFile, readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { requires, temporaryFolder } from '@strata/testkit';
+import { qemuImg, qemuIo, requires, run, temporaryFolder } from '@strata/testkit';
 import { checkImage } from '../src/check.ts';
 import { createQcow2 } from '../src/create.ts';
 import { readHeader } from '../src/header.ts';
 import { assertAgree } from './check-verdict.ts';
 import { damage, makeSubjects, targetsOf } from './damaged-images.ts';
+import { createEncrypted, SECRET } from './encrypted-image.ts';
 import { counted, openHost } from './host.ts';
 import { seeded } from './random.ts';
+import { type Poke, poke } from './refusals.ts';
 
 test(
   'a sound image is sound, and its clusters are counted as qemu-img counts them',
@@ -117,6 +119,75 @@ test('findings beyond those listed are counted exactly', requires('qemu-img'), a
   const report = await checkImage(file);
   assert.ok(report.leaks > 150_000 && report.findingsOmitted > 0);
   assert.equal(report.findings.length, 100_000);
+});
+
+// The pokes of QEMU's iotest 080 that a header does not show, on an image of 64 MiB with one snapshot.
+const POKED: readonly (readonly [what: string, poke: Poke, line: RegExp])[] = [
+  ['L2 entry with reserved bits', [0x40000, 'bfffffffffff0000'], /l2 entry with reserved bits set: bfffff/],
+  ['L2 entry far behind the file', [0x40000, '800000ffffff0000'], /exceeding the end of the file/],
+  [
+    'unaligned L1 table of a snapshot',
+    [0x70000, '0000000000400200'],
+    /\(test\) l1_offset=0x400200: L1 table is/,
+  ],
+  [
+    'huge L1 table of a snapshot',
+    [0x70008, '10000000'],
+    /\(test\) l1_size=0x10000000: L1 table is too large/,
+  ],
+];
+
+test(
+  'entries that point anywhere are findings, and the check goes on',
+  requires('qemu-img', 'qemu-io'),
+  async () => {
+    await using folder = await temporaryFolder();
+    const path = folder.file('image.qcow2');
+    for (const [what, bytes, line] of POKED) {
+      await qemuImg.create(path, '64M');
+      await qemuIo(path, ['write 0 512']);
+      await qemuImg.ok('snapshot', '-c', 'test', path);
+      await poke(path, bytes);
+      const { status, lines } = await assertAgree(path, what);
+      assert.equal(status, 2, what);
+      assert.ok(
+        lines?.some((text) => line.test(text)),
+        `${what}: ${lines?.join('; ')}`,
+      );
+    }
+  },
+);
+
+test(
+  'a snapshot table of 65,536 entries behind the end of the file is read as QEMU reads it',
+  requires('qemu-img'),
+  async () => {
+    await using folder = await temporaryFolder();
+    const path = folder.file('image.qcow2');
+    await qemuImg.create(path, '64M');
+    await poke(path, [64, '0000000001000000'], [60, '00010000']);
+    const { status } = await assertAgree(path, '65,536 empty snapshots');
+    assert.equal(status, 2);
+  },
+);
+
+test('an encrypted image is checked without its key', requires('qemu-img', 'qemu-io'), async () => {
+  await using folder = await temporaryFolder();
+  for (const format of ['aes', 'luks'] as const) {
+    const path = folder.file(`${format}.qcow2`);
+    await createEncrypted(path, format);
+    const image = `driver=qcow2,encrypt.key-secret=s,file.filename=${path}`;
+    await run('qemu-io', [...SECRET, '--image-opts', '-c', 'write 64k 200k', image]);
+    const told = await run('qemu-img', ['check', ...SECRET, '--output=json', '--image-opts', image]);
+    const theirs = JSON.parse(told.stdout) as Record<string, number>;
+    await using file = await openHost(path);
+    const ours = await checkImage(file);
+    assert.equal(ours.allocatedClusters, 4);
+    assert.deepEqual(
+      [ours.corruptions, ours.leaks, ours.imageEndOffset, ours.allocatedClusters],
+      [0, 0, theirs['image-end-offset'], theirs['allocated-clusters']],
+    );
+  }
 });
 
 test('a check can be aborted', async () => {

@@ -54,6 +54,15 @@ const SUBJECTS: readonly (readonly [name: string, make: (path: string, base: str
     },
   ],
   [
+    'external data file',
+    (path) =>
+      write(path, '1M', { data_file: `${path}.data`, cluster_size: 4096 }, [
+        'write 0 100k',
+        'write -z 40k 8k',
+        'write 500k 8k',
+      ]),
+  ],
+  [
     'extended L2 entries',
     (path) =>
       write(path, '4M', { extended_l2: 'on', cluster_size: 16_384 }, [
@@ -114,7 +123,7 @@ export async function targetsOf(path: string): Promise<readonly (readonly number
     await readAt(file, bytes, at);
     return Number(bytes.readBigUInt64BE(0) & 0x00ff_ffff_ffff_fe00n);
   };
-  const headerFields = [8, 16, 24, 32, 36, 40, 48, 56, 60, 64, 72, 80, 88, 96].filter(
+  const headerFields = [8, 16, 24, 32, 36, 40, 48, 56, 60, 64, 72, 72, 80, 88, 96].filter(
     (at) => header.version === 3 || at < 72,
   );
   const l1 = await words(header.l1At, header.l1Entries);

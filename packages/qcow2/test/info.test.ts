@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { test } from 'node:test';
 import { qemuImg, qemuIo, requires, temporaryFolder } from '@strata/testkit';
 import { type Qcow2Info, readInfo } from '../src/info.ts';
+import { createEncrypted } from './encrypted-image.ts';
 import { counted, openHost } from './host.ts';
 
 /** The part of `qemu-img info --output=json` that an image itself decides. */
@@ -153,11 +154,8 @@ test('info lists bitmaps and their flags as qemu-img does', requires('qemu-img')
 test('info tells encryption, dirty and corrupt', requires('qemu-img'), async () => {
   await using folder = await temporaryFolder();
   const path = folder.file('image.qcow2');
-  for (const format of ['luks', 'aes']) {
-    const secret = ['--object', 'secret,id=s,data=abc'];
-    const options = ['-o', `encrypt.format=${format},encrypt.key-secret=s`];
-    const iterations = format === 'luks' ? ['-o', 'encrypt.iter-time=10'] : [];
-    await qemuImg.ok('create', '-q', '-f', 'qcow2', ...secret, ...options, ...iterations, path, '1M');
+  for (const format of ['luks', 'aes'] as const) {
+    await createEncrypted(path, format);
     const info = await assertSame(path);
     assert.equal(info.encryption, format);
   }

@@ -26,7 +26,7 @@ import {
   reservedBitsInL2,
   tableOf,
 } from '../entries.ts';
-import { hasFeature } from '../header.ts';
+import { hasFeature } from '../features.ts';
 import { piecesOf, readAt } from '../table-reader.ts';
 import { SparseCounters } from './references.ts';
 import { say } from './sentences.ts';
