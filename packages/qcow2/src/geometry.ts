@@ -8,15 +8,10 @@
  */
 import { Incompatible } from './format.ts';
 
-declare const guest: unique symbol;
 declare const host: unique symbol;
-/** Bytes from the start of the disk that the guest sees. */
-export type GuestOffset = number & { readonly [guest]: true };
-/** Bytes from the start of the image file. */
+/** Bytes from the start of the image file. A guest offset, which is a plain number, is not taken for one. */
 export type HostOffset = number & { readonly [host]: true };
 
-/** Says of a number that it is a guest offset. */
-export const guestOffset = (offset: number): GuestOffset => offset as GuestOffset;
 /** Says of a number that it is a host offset. */
 export const hostOffset = (offset: number): HostOffset => offset as HostOffset;
 
@@ -80,35 +75,9 @@ export function clusterIndexOf(geometry: Geometry, offset: number): number {
   return Math.floor(offset / geometry.clusterSize);
 }
 
-/** Bytes from the start of its cluster to `offset`. */
-export function withinCluster(geometry: Geometry, offset: number): number {
-  return offset - Math.floor(offset / geometry.clusterSize) * geometry.clusterSize;
-}
-
-/** `offset` down to the start of its cluster. */
-export function clusterFloor(geometry: Geometry, offset: number): number {
-  return Math.floor(offset / geometry.clusterSize) * geometry.clusterSize;
-}
-
-/** `offset` up to the start of a cluster. */
-export function clusterCeil(geometry: Geometry, offset: number): number {
-  return Math.ceil(offset / geometry.clusterSize) * geometry.clusterSize;
-}
-
 /** Clusters that `bytes` take. */
 export function clustersFor(geometry: Geometry, bytes: number): number {
   return Math.ceil(bytes / geometry.clusterSize);
-}
-
-/** The L1 entry that leads to `offset`. */
-export function l1IndexOf(geometry: Geometry, offset: GuestOffset): number {
-  return Math.floor(offset / geometry.l2Reach);
-}
-
-/** The entry for `offset` in its L2 table. */
-export function l2IndexOf(geometry: Geometry, offset: GuestOffset): number {
-  const cluster = Math.floor(offset / geometry.clusterSize);
-  return cluster - Math.floor(cluster / geometry.l2Entries) * geometry.l2Entries;
 }
 
 /** L1 entries that a disk of `size` bytes needs. */

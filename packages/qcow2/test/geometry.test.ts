@@ -1,18 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  clusterCeil,
-  clusterFloor,
   clusterIndexOf,
   clustersFor,
   geometryOf,
-  guestOffset,
   l1EntriesFor,
-  l1IndexOf,
-  l2IndexOf,
   refcountBlockIndexOf,
   refcountTableIndexOf,
-  withinCluster,
 } from '../src/geometry.ts';
 import { seeded } from './random.ts';
 
@@ -34,12 +28,7 @@ test('offsets up to 2^53 are split exactly as BigInt splits them', () => {
       const offset = random.below(2 ** random.pick([10, 31, 32, 33, 45, 53]));
       const big = BigInt(offset);
       assert.equal(clusterIndexOf(g, offset), Number(big / size));
-      assert.equal(withinCluster(g, offset), Number(big % size));
-      assert.equal(clusterFloor(g, offset), Number((big / size) * size));
       assert.equal(clustersFor(g, offset), Number((big + size - 1n) / size));
-      assert.equal(BigInt(clusterCeil(g, offset)), ((big + size - 1n) / size) * size);
-      assert.equal(l2IndexOf(g, guestOffset(offset)), Number((big / size) % l2));
-      assert.equal(l1IndexOf(g, guestOffset(offset)), Number(big / size / l2));
       assert.equal(l1EntriesFor(g, offset), Number((big + size * l2 - 1n) / (size * l2)));
       assert.equal(refcountTableIndexOf(g, offset), Number(big / block));
       assert.equal(refcountBlockIndexOf(g, offset), Number(big % block));
