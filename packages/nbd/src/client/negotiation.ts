@@ -10,7 +10,7 @@ import { type ByteSink, connect, type Transport } from './connect.ts';
 import type { NbdAddress } from './uri.ts';
 
 /** What a negotiation needs next: to have `send` sent, and then to receive `take` bytes. */
-export interface Step {
+interface Step {
   readonly send?: Uint8Array;
   /** 0: go on at once. */
   readonly take: number;

@@ -1,22 +1,11 @@
 import assert from 'node:assert/strict';
-import { createServer, type Server, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { DiskError, isDiskError } from '@strata/block';
 import { temporaryFolder } from '@strata/testkit';
 import { type ByteSink, connect } from '../../src/client/connect.ts';
-
-/** A server on a unix socket, and the next client that comes. */
-async function listening(path: string): Promise<{ server: Server; client: Promise<Socket> }> {
-  const server = createServer();
-  const client = new Promise<Socket>((resolve) => {
-    server.once('connection', (socket) => {
-      socket.on('error', () => undefined);
-      resolve(socket);
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(path, resolve));
-  return { server, client };
-}
+import { socketServer } from './socket-server.ts';
 
 /** Keeps what is received in targets of `room` bytes. */
 function collector(room: number) {
@@ -37,33 +26,32 @@ function collector(room: number) {
 }
 
 test('bytes go out in order and come in where the sink wants them', async () => {
-  await using folder = await temporaryFolder();
-  const { server, client } = await listening(folder.file('s'));
+  await using server = await socketServer();
+  const client = server.next();
   const { sink, pieces, ended } = collector(3);
-  const transport = connect({ path: folder.file('s') }, sink);
+  const transport = connect({ path: server.path }, sink);
   const socket = await client;
+  const got = once(socket, 'data');
   const sent = new Promise<void>((resolve) => {
     transport.send([Buffer.from('one '), Buffer.from('two '), Buffer.from('three')], resolve);
   });
   await sent;
-  const got = await new Promise<string>((resolve) => socket.once('data', (bytes) => resolve(String(bytes))));
-  assert.equal(got, 'one two three');
+  assert.equal(String((await got)[0]), 'one two three');
   socket.end('abcdefgh');
   assert.ok(isDiskError(await ended, 'closed'));
   assert.equal(Buffer.concat(pieces).toString(), 'abcdefgh');
   assert.ok(pieces.every(({ length }) => length <= 3));
   await transport.end();
   transport.send([Buffer.from('late')]);
-  server.close();
 });
 
 test('another sink takes over at the very next byte', async () => {
-  await using folder = await temporaryFolder();
-  const { server, client } = await listening(folder.file('s'));
+  await using server = await socketServer();
+  const client = server.next();
   const first = collector(4);
   const second = collector(100);
   const transport = connect(
-    { path: folder.file('s') },
+    { path: server.path },
     {
       ...first.sink,
       received: (count) => {
@@ -76,15 +64,13 @@ test('another sink takes over at the very next byte', async () => {
   await second.ended;
   assert.equal(Buffer.concat(first.pieces).toString(), 'abcd');
   assert.equal(Buffer.concat(second.pieces).toString(), 'efgh');
-  server.close();
 });
 
 test('destroying tells the reason once, and not the end that follows', async () => {
-  await using folder = await temporaryFolder();
-  const { server } = await listening(folder.file('s'));
+  await using server = await socketServer();
   const reasons: DiskError[] = [];
   const transport = connect(
-    { path: folder.file('s') },
+    { path: server.path },
     { ...collector(1).sink, ended: (reason) => reasons.push(reason) },
   );
   transport.destroy(new DiskError('aborted', 'enough'));
@@ -94,12 +80,10 @@ test('destroying tells the reason once, and not the end that follows', async () 
     reasons.map(({ code }) => code),
     ['aborted'],
   );
-  server.close();
 });
 
 test('what cannot be reached is told with QEMU’s words', async () => {
   await using folder = await temporaryFolder();
-  const { server } = await listening(folder.file('s'));
   const failure = async (address: Parameters<typeof connect>[0]): Promise<DiskError> => {
     const { sink, ended } = collector(1);
     connect(address, sink);
@@ -115,7 +99,6 @@ test('what cannot be reached is told with QEMU’s words', async () => {
   const refused = await failure({ host: '127.0.0.1', port });
   assert.equal(refused.code, 'io');
   assert.equal(refused.message, `Failed to connect to '127.0.0.1:${port}': Connection refused`);
-  server.close();
 });
 
 test('the path of a unix socket is not cut', () => {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { type BlockDevice, type BlockSource, type Extent, isDiskError } from '@strata/block';
 import { nbdkit, qemuImg, qemuIo, qemuNbd, requires, temporaryFolder } from '@strata/testkit';
 import { type NbdConnection, type OpenNbdOptions, openNbd } from '../../src/client/device.ts';
 import { formatNbdUri } from '../../src/client/uri.ts';
+import { socketServer } from './socket-server.ts';
 
 const MiB = 1024 * 1024;
 const uri = (path: string, exportName = ''): string =>
@@ -408,20 +408,14 @@ test('what cannot be reached says why', async () => {
 });
 
 test('a server that never speaks is given up at the deadline or the signal', async () => {
-  await using folder = await temporaryFolder();
-  const silent = createServer((socket) => socket.on('error', () => undefined)).listen(folder.file('s'));
-  await new Promise((resolve) => silent.once('listening', resolve));
-  const target = uri(folder.file('s'));
+  await using silent = await socketServer();
   await assert.rejects(
-    openNbd(target, { connectTimeoutMs: 20 }),
-    (error) => isDiskError(error, 'io') && /did not answer within 0.02 s/.test(error.message),
+    openNbd(uri(silent.path), { connectTimeoutMs: 20 }),
+    (error) => isDiskError(error, 'io') && error.context.path === uri(silent.path),
   );
   const controller = new AbortController();
-  const attempt = openNbd(target, { signal: controller.signal });
-  silent.once('connection', () => controller.abort(new Error('enough')));
-  await assert.rejects(attempt, (error) => isDiskError(error, 'aborted'));
-  await assert.rejects(openNbd(target, { signal: controller.signal }), (error) =>
-    isDiskError(error, 'aborted'),
-  );
-  silent.close();
+  const seen = silent.next().then(() => controller.abort());
+  const { signal } = controller;
+  await assert.rejects(openNbd(uri(silent.path), { signal }), (error) => isDiskError(error, 'aborted'));
+  await seen;
 });
