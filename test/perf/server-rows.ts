@@ -40,15 +40,10 @@ async function fio(uri: string, { rw, bs, depth }: Job, runSeconds: number): Pro
     `--bs=${bs}`,
     `--iodepth=${depth}`,
   ];
-  const report = JSON.parse(
-    await runOk('fio', [
-      ...args,
-      '--time_based',
-      `--runtime=${runSeconds}`,
-      '--randrepeat=0',
-      '--output-format=json',
-    ]),
-  ) as FioReport;
+  const rest = ['--time_based', `--runtime=${runSeconds}`, '--randrepeat=0', '--output-format=json'];
+  const printed = await runOk('fio', [...args, ...rest]);
+  // The nbd engine announces each connection on standard output as well.
+  const report = JSON.parse(printed.slice(printed.indexOf('{'))) as FioReport;
   const [job] = report.jobs;
   if (job === undefined) throw new Error('fio reported no job');
   return job.read.iops + job.write.iops;
