@@ -110,22 +110,26 @@ export class Allocator {
     await this.drop(run.at / clusterSize, run.count);
   }
 
+  /** Takes one use away from each of `count` clusters. @throws {DiskError} corrupt */
+  async drop(first: number, count: number): Promise<void> {
+    for (let done = 0; done < count; ) done += await this.dropSome(first + done, count - done);
+  }
+
   /**
-   * Takes one use away from each of `count` clusters. What has no use left may be allocated again.
+   * Takes one use away from each of the first of `count` clusters, and returns of how many. What has no use
+   * left may be allocated again. Nothing has changed if it rejects, but for corrupt.
    *
    * @throws {DiskError} corrupt
    */
-  async drop(first: number, count: number): Promise<void> {
+  async dropSome(first: number, count: number): Promise<number> {
     const { refcounts, geometry } = this.#parts;
     const { refcountBlockEntries } = geometry;
-    for (let cluster = first; cluster < first + count; ) {
-      const blockIndex = Math.floor(cluster / refcountBlockEntries);
-      const part = Math.min(first + count, (blockIndex + 1) * refcountBlockEntries) - cluster;
-      while (refcounts.blocks.peek(blockIndex) === undefined) await refcounts.blocks.load(blockIndex);
-      refcounts.decrement(cluster, part);
-      this.#lowestFree = Math.min(this.#lowestFree, cluster);
-      cluster += part;
-    }
+    const blockIndex = Math.floor(first / refcountBlockEntries);
+    const part = Math.min(count, (blockIndex + 1) * refcountBlockEntries - first);
+    while (refcounts.blocks.peek(blockIndex) === undefined) await refcounts.blocks.load(blockIndex);
+    this.#lowestFree = Math.min(this.#lowestFree, first);
+    refcounts.decrement(first, part);
+    return part;
   }
 
   /** The file was cut to `fileSize` bytes, and refcounts changed beside `drop`. */

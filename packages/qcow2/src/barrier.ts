@@ -19,7 +19,7 @@
  *
  * When a step fails, everything that was copied counts as changed again and the caller of `flush` hears of it.
  */
-import type { HostFile } from '@strata/block';
+import { type HostFile, isDiskError } from '@strata/block';
 import type { Allocator } from './allocate.ts';
 import type { Geometry } from './geometry.ts';
 import { type HeaderPatch, l1Patch, refcountTablePatch } from './header-encode.ts';
@@ -135,7 +135,7 @@ export class Barrier {
     }
     blocks.settle(taken.blocks);
     l2.settle(taken.l2);
-    for (const run of freed) await this.#release(run);
+    await this.#release(freed);
   }
 
   async #write(writes: readonly TableWrite[]): Promise<void> {
@@ -153,20 +153,33 @@ export class Barrier {
     await this.#writeThrough([{ at: patch.offset, bytes: patch.bytes }]);
   }
 
-  async #release({ first, count }: ClusterRun): Promise<void> {
-    const { allocator, discardHost } = this.#parts;
-    if (discardHost) await this.#punch(first, count);
-    await allocator.drop(first, count);
+  async #release(freed: readonly ClusterRun[]): Promise<void> {
+    const { allocator, quarantine, discardHost } = this.#parts;
+    for (const [index, { first, count }] of freed.entries()) {
+      if (discardHost) await this.#punch(first, count);
+      let done = 0;
+      try {
+        while (done < count) done += await allocator.dropSome(first + done, count - done);
+      } catch (error) {
+        // What cannot be counted now may be later; what is counted wrongly in the file stays so.
+        const rest = isDiskError(error, 'corrupt') ? [] : [{ first: first + done, count: count - done }];
+        quarantine.restore([...rest, ...freed.slice(index + 1)]);
+        throw error;
+      }
+    }
   }
 
-  /** Before the refcounts go down, for after that somebody else may write there. */
+  /**
+   * Before the refcounts go down, for after that somebody else may write there. It is advice: a host that
+   * cannot follow it only keeps the space.
+   */
   async #punch(first: number, count: number): Promise<void> {
     const { file, refcounts, geometry } = this.#parts;
     for (let cluster = first; cluster < first + count; ) {
       let last = cluster;
       while (last < first + count && (await refcounts.get(last)) === 1) last++;
       const length = (last - cluster) * geometry.clusterSize;
-      if (length > 0) await file.discard(cluster * geometry.clusterSize, length);
+      if (length > 0) await file.discard(cluster * geometry.clusterSize, length).catch(() => undefined);
       cluster = last + 1;
     }
   }
