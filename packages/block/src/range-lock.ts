@@ -7,13 +7,15 @@
 
 /** A range that is held. */
 export interface RangeHold {
+  /** Gives back all but a part of the range, which lies inside it. */
+  narrow(offset: number, length: number): void;
   /** Lets the next ones go. Once. */
   release(): void;
 }
 
 class Hold implements RangeHold {
-  readonly start: number;
-  readonly end: number;
+  start: number;
+  end: number;
   /** How many earlier ranges are still in the way. */
   blockers = 0;
   /** Later ranges that wait for this one. */
@@ -29,6 +31,18 @@ class Hold implements RangeHold {
 
   overlaps(start: number, end: number): boolean {
     return Math.max(start, this.start) < Math.min(end, this.end);
+  }
+
+  narrow(offset: number, length: number): void {
+    if (offset < this.start || offset + length > this.end) throw new RangeError('a range does not grow');
+    this.start = offset;
+    this.end = offset + length;
+    const { waiters } = this;
+    if (waiters === undefined) return;
+    this.waiters = waiters.filter((waiter) => waiter.overlaps(this.start, this.end));
+    for (const waiter of waiters) {
+      if (!waiter.overlaps(this.start, this.end) && --waiter.blockers === 0) waiter.granted?.();
+    }
   }
 
   release(): void {

@@ -55,6 +55,27 @@ test('one release lets all go that waited for it alone', async () => {
   assert.ok(lock.tryAcquire(0, 100));
 });
 
+test('a hold that is narrowed lets those go that waited for the rest only', async () => {
+  const lock = new RangeLock();
+  const hold = await lock.acquire(0, 100);
+  const order: string[] = [];
+  const waits = (name: string, offset: number): Promise<void> =>
+    lock.acquire(offset, 10).then((other) => {
+      order.push(name);
+      other.release();
+    });
+  const all = [waits('before', 10), waits('inside', 45), waits('behind', 90)];
+  hold.narrow(40, 20);
+  await settle();
+  assert.deepEqual(order, ['before', 'behind']);
+  assert.equal(lock.tryAcquire(59, 1), undefined);
+  assert.ok(lock.tryAcquire(0, 40));
+  assert.throws(() => hold.narrow(30, 5), RangeError);
+  hold.release();
+  await Promise.all(all);
+  assert.deepEqual(order, ['before', 'behind', 'inside']);
+});
+
 test('a range of no bytes overlaps nothing', async () => {
   const lock = new RangeLock();
   await lock.acquire(0, 100);
