@@ -19,7 +19,7 @@ export async function discard(image: Image, offset: number, length: number): Pro
   const { first, end } = wholeClusters(image, offset, offset + length);
   if (first >= end) return;
   const { clusterSize } = image.geometry;
-  await image.claimClusters(first * clusterSize, (end - first) * clusterSize, () =>
+  await image.holdClusters(first * clusterSize, (end - first) * clusterSize, () =>
     dropClusters(image, first, end, { unallocatedToo: image.hasBacking }),
   );
 }
@@ -36,7 +36,7 @@ export function wholeClusters(
 }
 
 /**
- * Makes clusters that the caller has claimed read as zeros and lets go of what they held: as zero clusters in
+ * Makes clusters that the caller holds read as zeros and lets go of what they held: as zero clusters in
  * version 3, as unallocated ones in version 2. `unallocatedToo` says what becomes of clusters that are not
  * allocated in version 3.
  *

@@ -21,7 +21,7 @@ const CHUNK = new Uint8Array(256 * 1024);
 
 /** Drops all that the image holds. As `Layer.empty`. */
 export async function empty(image: Image): Promise<void> {
-  await image.claimAll(async () => {
+  await image.holdAll(async () => {
     const l1 = image.l2.parent;
     if (l1.entries === 0) return;
     await image.barrier.run();

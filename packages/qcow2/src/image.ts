@@ -2,13 +2,13 @@
  * One image opened for writing: the parts that reading, writing, zeroing and resizing share.
  *
  * The functions that change an image (write.ts, zero.ts, discard.ts, resize.ts, empty.ts) take it as their
- * first argument. They claim their guest range first and wait for nobody else's claim while they hold it; a
- * barrier claims nothing.
+ * first argument. They hold their guest range first and wait for nobody else's while they hold it; a barrier
+ * holds nothing. An overwrite in place holds its bytes only, so that small writes into one cluster run side by
+ * side; everything that changes a table entry holds whole clusters.
  */
-import { DiskError, type HostFile, type HostSource } from '@strata/block';
+import { DiskError, type HostFile, type HostSource, type RangeHold, RangeLock } from '@strata/block';
 import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
-import { type Claim, Claims } from './claims.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { backingOf, type Header } from './header.ts';
 import { featuresPatch } from './header-encode.ts';
@@ -57,7 +57,8 @@ export class Image {
   readonly barrier: Barrier;
   readonly links: Links;
   readonly reader: Reader;
-  readonly claims = new Claims();
+  /** Which guest ranges are being changed. */
+  readonly ranges = new RangeLock();
   readonly scratch = new Scratch();
   /** Bytes the guest sees. */
   size: number;
@@ -100,26 +101,27 @@ export class Image {
     this.#preparing = undefined;
   }
 
-  /** Runs `change`, prepared, with a claim on whole clusters around a guest range. */
-  claimClusters<T>(offset: number, length: number, change: (claim: Claim) => Promise<T>): Promise<T> {
+  /** Runs `change`, prepared, while it holds the whole clusters around a guest range. */
+  holdClusters<T>(offset: number, length: number, change: (hold: RangeHold) => Promise<T>): Promise<T> {
     const { clusterSize } = this.geometry;
     const from = Math.floor(offset / clusterSize) * clusterSize;
-    return this.#claimed(from, Math.ceil((offset + length) / clusterSize) * clusterSize, change);
+    return this.#hold(from, Math.ceil((offset + length) / clusterSize) * clusterSize - from, change);
   }
 
   /** Runs `change`, prepared, while nothing else changes. */
-  claimAll<T>(change: () => Promise<T>): Promise<T> {
-    return this.#claimed(0, Number.POSITIVE_INFINITY, change);
+  holdAll<T>(change: () => Promise<T>): Promise<T> {
+    return this.#hold(0, Number.POSITIVE_INFINITY, change);
   }
 
-  /** The claim comes before all that waits, so that who claims everything has all earlier calls behind it. */
-  async #claimed<T>(from: number, to: number, change: (claim: Claim) => Promise<T>): Promise<T> {
-    const claim = await this.claims.take(from, to);
+  /** The hold comes before all that waits, so that who holds everything has all earlier calls behind it. */
+  async #hold<T>(offset: number, length: number, change: (hold: RangeHold) => Promise<T>): Promise<T> {
+    const { ranges } = this;
+    const hold = ranges.tryAcquire(offset, length) ?? (await ranges.acquire(offset, length));
     try {
       await this.#prepare();
-      return await change(claim);
+      return await change(hold);
     } finally {
-      this.claims.release(claim);
+      hold.release();
     }
   }
 

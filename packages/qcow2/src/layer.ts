@@ -140,8 +140,8 @@ class Qcow2Layer implements Layer {
   }
 
   async #close(): Promise<void> {
-    const { claims, barrier, isPrepared } = this.#image;
-    await claims.take(0, Number.POSITIVE_INFINITY);
+    const { ranges, barrier, isPrepared } = this.#image;
+    await ranges.acquire(0, Number.POSITIVE_INFINITY);
     if (isPrepared) await barrier.run();
     // What one barrier releases, the next one counts.
     while (barrier.isNeeded) await barrier.run();

@@ -25,7 +25,7 @@ import { writeZeros } from './zero.ts';
  */
 export async function resize(image: Image, size: number, below: BlockSource): Promise<void> {
   check(image, size);
-  await image.claimAll(async () => {
+  await image.holdAll(async () => {
     const old = image.size;
     if (size === old) return;
     await growL1(image, l1EntriesFor(image.geometry, size));

@@ -2,7 +2,7 @@
  * Guest writes.
  *
  * A write over clusters that hold data of ours alone goes straight to the file: one request, one promise.
- * Everything else claims its clusters, finds out piece by piece where its bytes go, writes all pieces at
+ * Everything else holds its clusters, finds out piece by piece where its bytes go, writes all pieces at
  * once, and only when they are written links them into the L2 tables. A piece that cannot be written is given
  * back and never linked. The parts of a new cluster that the request does not cover are copied up, or left
  * alone where they read as zeros already.
@@ -45,33 +45,33 @@ interface Piece {
 export function write(image: Image, from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
   if (image.isPrepared) {
     const at = image.links.inPlaceAt(offset, from.length);
-    const claim = at < 0 ? undefined : image.claims.tryTake(offset, offset + from.length);
-    if (claim !== undefined) {
+    const hold = at < 0 ? undefined : image.ranges.tryAcquire(offset, from.length);
+    if (hold !== undefined) {
       const writing = image.file.write(from, at);
-      const release = (): void => image.claims.release(claim);
+      const release = (): void => hold.release();
       writing.then(release, release);
       return writing;
     }
   }
-  return writeWithClaim(image, from, offset, below);
+  return writeHolding(image, from, offset, below);
 }
 
-async function writeWithClaim(
+async function writeHolding(
   image: Image,
   from: Uint8Array,
   offset: number,
   below: BlockSource,
 ): Promise<void> {
-  await image.claimClusters(offset, from.length, async (claim) => {
+  await image.holdClusters(offset, from.length, async (hold) => {
     const at = image.links.inPlaceAt(offset, from.length);
     if (at < 0) return writeClusters(image, from, offset, below);
-    image.claims.narrow(claim, offset, offset + from.length);
+    hold.narrow(offset, from.length);
     return image.file.write(from, at);
   });
 }
 
 /**
- * Writes into clusters that the caller has claimed, whatever state they are in.
+ * Writes into clusters that the caller holds, whatever state they are in.
  *
  * @throws {DiskError} corrupt, no-space, io; then what was allocated has been given back
  */

@@ -37,10 +37,10 @@ export async function zero(
   below: BlockSource,
   how: ZeroOptions,
 ): Promise<void> {
-  await image.claimClusters(offset, length, () => zeroClaimed(image, offset, offset + length, below, how));
+  await image.holdClusters(offset, length, () => zeroHeld(image, offset, offset + length, below, how));
 }
 
-async function zeroClaimed(
+async function zeroHeld(
   image: Image,
   from: number,
   to: number,
@@ -126,7 +126,7 @@ async function judgeEdge(
   }
 }
 
-/** Writes zeros into clusters that the caller has claimed. */
+/** Writes zeros into clusters that the caller holds. */
 export async function writeZeros(image: Image, from: number, to: number, below: BlockSource): Promise<void> {
   for (let at = from; at < to; ) {
     const end = Math.min(to, (Math.floor(at / ZEROS.length) + 1) * ZEROS.length);
@@ -135,7 +135,7 @@ export async function writeZeros(image: Image, from: number, to: number, below: 
   }
 }
 
-/** Makes claimed clusters read as zeros, each with a place of its own in the file. */
+/** Makes clusters that the caller holds read as zeros, each with a place of its own in the file. */
 async function reserveClusters(image: Image, first: number, end: number): Promise<void> {
   const { l2Entries } = image.geometry;
   for (let cluster = first; cluster < end; ) {

@@ -1,0 +1,137 @@
+/** Random changes, several at once and in any order of completion, against an array. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { MemoryDevice } from '@strata/block';
+import { checkImage } from '../src/check.ts';
+import { createQcow2 } from '../src/create.ts';
+import { qcow2FormatWith } from '../src/layer.ts';
+import { apply, type Change, mirror, nothingBelow, randomChange, readGuest } from './guest.ts';
+import { type Random, seeded } from './random.ts';
+import { drive, RecordingFile } from './recording.ts';
+
+const rangeOf = (change: Change): readonly [number, number] => {
+  if (change.kind === 'flush') return [0, 0];
+  const length = change.kind === 'write' ? change.bytes.length : change.length;
+  return [change.offset, change.offset + length];
+};
+
+/** Changes side by side whose bytes do not overlap, though their clusters do. */
+function batchOf(random: Random, size: number, unit: number): Change[] {
+  const batch: Change[] = [];
+  for (let i = random.below(5); i >= 0; i--) {
+    const change = randomChange(random, size, unit, 2 * unit);
+    const [from, to] = rangeOf(change);
+    if (!batch.some((other) => rangeOf(other)[0] < to && from < rangeOf(other)[1])) batch.push(change);
+  }
+  return batch;
+}
+
+interface Shape {
+  readonly version: 2 | 3;
+  readonly clusterSize: number;
+  readonly refcountBits: number;
+  readonly backed: boolean;
+}
+
+async function runModel(shape: Shape, seed: number, steps: number): Promise<void> {
+  const random = seeded(seed);
+  const size = 512 * (100 + random.below(300));
+  const memory = new MemoryDevice();
+  const backing = shape.backed ? { backing: { name: 'below', format: 'raw' } } : {};
+  const { version, clusterSize, refcountBits } = shape;
+  await createQcow2(memory, { version, clusterSize, refcountBits, size, ...backing });
+  const oracle = new Uint8Array(size);
+  const below = nothingBelow(size) as MemoryDevice;
+  if (shape.backed) {
+    for (let at = 0; at < size; at += 1000) if (random.below(3)) oracle.fill(0x77, at, at + 1000);
+    await below.write(oracle, 0);
+  }
+  const file = new RecordingFile(memory);
+  const format = qcow2FormatWith({
+    l2CacheBytes: random.pick([1, 2 ** 20]),
+    discardHost: random.below(2) === 0,
+  });
+  const layer = await format.open(file);
+  file.immediate = false;
+  file.cached = random.below(2) === 0;
+  const pick = (count: number): number => random.below(count);
+  const title = JSON.stringify({ ...shape, seed });
+
+  for (let step = 0; step < steps; step++) {
+    const batch = batchOf(random, size, clusterSize);
+    await drive(file, Promise.all(batch.map((change) => apply(layer, change, below))), pick);
+    const seen = await readGuest(layer, 0, size, below);
+    for (const change of batch) mirror(oracle, change, seen);
+    assert.ok(
+      Buffer.from(seen).equals(oracle),
+      `${title} step ${step} ${JSON.stringify(batch.map(rangeOf))}`,
+    );
+  }
+  await drive(file, Promise.resolve(layer[Symbol.asyncDispose]()), pick);
+  const report = await checkImage(memory);
+  const found = report.findings[0]?.text;
+  assert.deepEqual(
+    [report.corruptions, report.leaks, report.checkErrors, found],
+    [0, 0, 0, undefined],
+    title,
+  );
+  const again = await format.openSource(memory);
+  assert.ok(Buffer.from(await readGuest(again, 0, size, below)).equals(oracle), `${title} opened again`);
+}
+
+test('an image equals an array after every step, whatever runs side by side', async () => {
+  let seed = 0;
+  for (const clusterSize of [512, 4096, 65_536]) {
+    for (const refcountBits of [1, 16, 64]) {
+      for (const backed of [false, true]) {
+        await runModel({ version: 3, clusterSize, refcountBits, backed }, ++seed, 40);
+        if (refcountBits === 16)
+          await runModel({ version: 2, clusterSize, refcountBits, backed }, ++seed, 40);
+      }
+    }
+  }
+});
+
+describe('writes that overlap', () => {
+  const run = async (random: Random): Promise<void> => {
+    const memory = new MemoryDevice();
+    await createQcow2(memory, { clusterSize: 512, size: 65_536 });
+    const file = new RecordingFile(memory);
+    const layer = await qcow2FormatWith({}).open(file);
+    const below = nothingBelow(65_536);
+    // Some clusters are there before, so that parts of a write go in place and others do not.
+    for (let i = 0; i < 20; i++)
+      await layer.write(new Uint8Array(512).fill(9), random.below(128) * 512, below);
+    file.immediate = false;
+    const from = random.below(20_000);
+    const length = 2000 + random.below(20_000);
+    const writes = [1, 2, 3].map((value) => layer.write(new Uint8Array(length).fill(value), from, below));
+    await drive(file, Promise.all(writes), (count) => random.below(count));
+    const seen = await readGuest(layer, from, length);
+    assert.ok(
+      seen.every((byte) => byte === seen[0] && byte !== 9),
+      'one of them as a whole',
+    );
+  };
+
+  test('do not mix, though their parts go to many places', async () => {
+    for (let seed = 0; seed < 30; seed++) await run(seeded(seed));
+  });
+
+  test('both survive where they are two parts of one new cluster', async () => {
+    const memory = new MemoryDevice();
+    await createQcow2(memory, { size: 65_536 });
+    const file = new RecordingFile(memory);
+    const layer = await qcow2FormatWith({}).open(file);
+    file.immediate = false;
+    const below = nothingBelow(65_536);
+    const parts = [0, 1, 2, 3, 4, 5, 6, 7].map((part) =>
+      layer.write(new Uint8Array(1111).fill(part + 1), part * 1111, below),
+    );
+    await drive(file, Promise.all(parts), (count) => count - 1);
+    const seen = await readGuest(layer, 0, 65_536);
+    seen.forEach((byte, at) => {
+      assert.equal(byte, at < 8 * 1111 ? Math.floor(at / 1111) + 1 : 0);
+    });
+  });
+});

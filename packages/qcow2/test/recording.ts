@@ -1,0 +1,166 @@
+/**
+ * A host file for crash and fault tests: it logs every change and every flush, lets a test decide when each
+ * of them ends and whether it fails, and can tell which changes a power cut may have kept.
+ *
+ * A request is applied when it ends. A flush makes durable what had ended before it began, and only when it
+ * ends itself.
+ */
+import type { Capabilities, DiskError, Extent, HostFile, MemoryDevice } from '@strata/block';
+
+/** A change of the file. `bytes` undefined: zeros. `cut`: everything from `offset` on is gone. */
+export interface HostChange {
+  readonly kind: 'change';
+  readonly offset: number;
+  readonly length: number;
+  readonly bytes: Uint8Array | undefined;
+  readonly cut: boolean;
+  /** When it began; undefined end: it had not ended. Times are places in one order of all events. */
+  readonly began: number;
+  ended: number | undefined;
+}
+
+/** A flush that ended well. */
+export interface HostFlush {
+  readonly began: number;
+  readonly ended: number;
+}
+
+/** Says of the next request whether it fails. */
+export type Fault = (kind: 'write' | 'flush' | 'zero' | 'read') => DiskError | undefined;
+
+const CAPS: Capabilities = Object.freeze({ blockSize: 1, zero: 'native', discard: 'native' });
+
+/** A logging host file in memory. */
+export class RecordingFile implements HostFile {
+  readonly caps = CAPS;
+  readonly path = undefined;
+  readonly changes: HostChange[] = [];
+  readonly flushes: HostFlush[] = [];
+  readonly #memory: MemoryDevice;
+  readonly #waiting: (() => void)[] = [];
+  #clock = 0;
+  fault: Fault = () => undefined;
+  /** True: requests end as soon as they began. False: when `endOne` says so. */
+  immediate = true;
+  /** False: every read has to wait. */
+  cached = true;
+  /** For tests of the tests: flushes make nothing durable; only those that the test adds to `flushes` count. */
+  ignoresFlushes = false;
+
+  constructor(memory: MemoryDevice) {
+    this.#memory = memory;
+  }
+
+  get size(): number {
+    return this.#memory.size;
+  }
+
+  /** A new place in the order of events. */
+  tick(): number {
+    return ++this.#clock;
+  }
+
+  /** How many requests have not ended. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Ends the request number `index` of those waiting. */
+  endOne(index: number): void {
+    this.#waiting.splice(index, 1)[0]?.();
+  }
+
+  tryRead(into: Uint8Array, offset: number): boolean {
+    return this.cached && this.#memory.tryRead(into, offset);
+  }
+
+  async read(into: Uint8Array, offset: number): Promise<void> {
+    const error = this.fault('read');
+    if (error !== undefined) throw error;
+    await this.#memory.read(into, offset);
+  }
+
+  tryExtentAt(offset: number, limit: number): Extent | undefined {
+    return this.#memory.tryExtentAt(offset, limit);
+  }
+
+  extentAt(offset: number, limit: number): Promise<Extent> {
+    return this.#memory.extentAt(offset, limit);
+  }
+
+  write(from: Uint8Array, offset: number): Promise<void> {
+    return this.#change('write', offset, from.length, from.slice(), () => this.#memory.write(from, offset));
+  }
+
+  zero(offset: number, length: number): Promise<void> {
+    return this.#change('zero', offset, length, undefined, () => this.#memory.zero(offset, length));
+  }
+
+  discard(offset: number, length: number): Promise<void> {
+    return this.#change('zero', offset, length, undefined, () => this.#memory.discard(offset, length));
+  }
+
+  async truncate(size: number): Promise<void> {
+    const began = this.tick();
+    await this.#memory.truncate(size);
+    const length = Number.POSITIVE_INFINITY;
+    const ended = this.tick();
+    this.changes.push({ kind: 'change', offset: size, length, bytes: undefined, cut: true, began, ended });
+  }
+
+  async flush(): Promise<void> {
+    const began = this.tick();
+    const error = this.fault('flush');
+    await this.#turn();
+    if (error !== undefined) throw error;
+    if (!this.ignoresFlushes) this.flushes.push({ began, ended: this.tick() });
+  }
+
+  allocated(): Promise<number> {
+    return this.#memory.allocated();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  async #change(
+    kind: 'write' | 'zero',
+    offset: number,
+    length: number,
+    bytes: Uint8Array | undefined,
+    applyNow: () => Promise<void>,
+  ): Promise<void> {
+    const error = this.fault(kind);
+    const began = this.tick();
+    const change: HostChange = { kind: 'change', offset, length, bytes, cut: false, began, ended: undefined };
+    this.changes.push(change);
+    await this.#turn();
+    if (error !== undefined) throw error;
+    await applyNow();
+    change.ended = this.tick();
+  }
+
+  async #turn(): Promise<void> {
+    if (this.immediate) return;
+    await new Promise<void>((resolve) => {
+      this.#waiting.push(resolve);
+    });
+  }
+}
+
+/** Runs `work` to its end while ending waiting requests in the order that `choose` picks. */
+export async function drive<T>(
+  file: RecordingFile,
+  work: Promise<T>,
+  choose: (count: number) => number,
+): Promise<T> {
+  let settled = false;
+  const done = work.finally(() => {
+    settled = true;
+  });
+  done.catch(() => undefined);
+  while (!settled) {
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    if (file.waiting > 0) file.endOne(choose(file.waiting));
+  }
+  return done;
+}
