@@ -1,5 +1,6 @@
 /** The guest's view of one layer in tests: reads through `map`, and random changes that an array mirrors. */
 import { type BlockSource, type Layer, type LayerSource, MemoryDevice } from '@strata/block';
+import type { MapEntry } from '@strata/testkit';
 import type { Random } from './random.ts';
 
 /** What lies under a layer that stands alone. */
@@ -72,4 +73,43 @@ export function mirror(oracle: Uint8Array, change: Change, seen: Uint8Array): vo
   else if (change.kind === 'zero') oracle.fill(0, change.offset, change.offset + change.length);
   else if (change.kind === 'discard')
     for (let at = change.offset; at < change.offset + change.length; at++) if (seen[at] === 0) oracle[at] = 0;
+}
+
+/** What `qemu-img map --output=json` says of an image that stands alone. */
+export async function mapOf(
+  layer: LayerSource,
+  { withoutOffsets = false }: { readonly withoutOffsets?: boolean } = {},
+): Promise<MapEntry[]> {
+  const entries: (Omit<MapEntry, 'length'> & { length: number })[] = [];
+  for (let at = 0; at < layer.size; ) {
+    const mapping = await layer.map(at, layer.size - at);
+    let { length } = mapping;
+    let isZero = mapping.kind === 'zero' || mapping.kind === 'below';
+    if (mapping.kind === 'raw' && mapping.sparse) {
+      const extent = await mapping.device.extentAt(mapping.at, length);
+      isZero = extent.kind === 'zero';
+      length = extent.length;
+    }
+    const offset = mapping.kind === 'raw' || mapping.kind === 'zero' ? mapping.at : undefined;
+    const entry = {
+      start: at,
+      length,
+      depth: 0,
+      present: mapping.kind !== 'below',
+      zero: isZero,
+      data: mapping.kind === 'raw' || mapping.kind === 'encoded',
+      ...(offset === undefined || withoutOffsets ? {} : { offset }),
+    };
+    const last = entries.at(-1);
+    if (last !== undefined && continues(last, entry)) last.length += length;
+    else entries.push(entry);
+    at += length;
+  }
+  return entries;
+}
+
+function continues(last: MapEntry, next: MapEntry): boolean {
+  const { offset } = next;
+  const follows = last.offset === undefined ? offset === undefined : offset === last.offset + last.length;
+  return follows && last.present === next.present && last.zero === next.zero && last.data === next.data;
 }
