@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fitsU64, getU16, getU32, getU64, putU16, putU32, putU64 } from '@strata/block';
+import { assertSameBytes } from '@strata/testkit';
 
 const bytes = Uint8Array.of(0xff, 0xfe, 0xfd, 0xfc, 0xfb, 0xfa, 0xf9, 0xf8, 0x01);
 
@@ -35,7 +36,7 @@ test('numbers are written with the most significant byte first, and nothing besi
 test('what a 64-bit field cannot hold is not written', () => {
   const into = new Uint8Array(8);
   for (const value of [-1, 0.5, 2 ** 53, Number.NaN]) assert.throws(() => putU64(into, 0, value), RangeError);
-  assert.deepEqual(into, new Uint8Array(8));
+  assertSameBytes(into, new Uint8Array(8));
 });
 
 test('reading or writing past the end is a RangeError', () => {

@@ -10,7 +10,15 @@ import {
   type TraceEvent,
   traced,
 } from '@strata/block';
-import { bytesOf, qemuImg, randomFrom, requires, scribble, temporaryFolder } from '@strata/testkit';
+import {
+  assertSameBytes,
+  bytesOf,
+  qemuImg,
+  randomFrom,
+  requires,
+  scribble,
+  temporaryFolder,
+} from '@strata/testkit';
 
 /** A memory device that holds `bytes`. */
 async function holding(bytes: Uint8Array): Promise<MemoryDevice> {
@@ -31,7 +39,7 @@ for (const options of [{}, { parallel: 1 }, { bufferSize: 5000 }, { sparse: 512 
       await using source = await scribbled(1_000_001, seed);
       await using target = await holding(randomFrom(99).bytes(1_000_001));
       await copy(source, target, options);
-      assert.deepEqual(target.bytes(), source.bytes());
+      assertSameBytes(target.bytes(), source.bytes());
     }
   });
 }
@@ -55,7 +63,7 @@ test('zeros are not written to a target of zeros, neither holes nor zeros inside
     ],
   );
   assert.deepEqual(result, { written: 8192, zeroed: 0 });
-  assert.deepEqual(memory.bytes(), bytes);
+  assertSameBytes(memory.bytes(), bytes);
 });
 
 test('zeros are made by zeroing where the target may hold something', async () => {
@@ -63,7 +71,7 @@ test('zeros are made by zeroing where the target may hold something', async () =
   await source.write(new Uint8Array(65_536).fill(7), 0);
   await using target = await holding(new Uint8Array(1 << 20).fill(9));
   assert.deepEqual(await copy(source, target), { written: 65_536, zeroed: (1 << 20) - 65_536 });
-  assert.deepEqual(target.bytes(), source.bytes());
+  assertSameBytes(target.bytes(), source.bytes());
 });
 
 test('with sparse 0 everything is written out, holes too', async () => {
@@ -102,7 +110,7 @@ test('writes begin in the order of the disk, though reads end in another', async
     begun.toSorted((a, b) => a - b),
   );
   assert.equal(begun.length, 64);
-  assert.deepEqual(target.bytes(), memory.bytes());
+  assertSameBytes(target.bytes(), memory.bytes());
 });
 
 test('progress only grows and ends with the whole', async () => {
@@ -140,7 +148,7 @@ test('a copy that was aborted before it began does nothing', async () => {
   await using source = await holding(new Uint8Array(10).fill(7));
   await using target = new MemoryDevice(10);
   await assert.rejects(copy(source, target, { signal: AbortSignal.abort() }), { code: 'aborted' });
-  assert.deepEqual(target.bytes(), new Uint8Array(10));
+  assertSameBytes(target.bytes(), new Uint8Array(10));
 });
 
 for (const call of ['read', 'write', 'extent', 'zero'] as const) {
@@ -179,7 +187,7 @@ test('a target that is too short is refused before anything is written', async (
   await using source = await holding(new Uint8Array(11).fill(7));
   await using target = new MemoryDevice(10);
   await assert.rejects(copy(source, target), RangeError);
-  assert.deepEqual(target.bytes(), new Uint8Array(10));
+  assertSameBytes(target.bytes(), new Uint8Array(10));
 });
 
 test('an empty disk is copied at once', async () => {
@@ -201,7 +209,7 @@ test(
     await target.truncate(20_000_000);
     await copy(source, target, { targetIsZero: true });
     await qemuImg.compare(source.path, 'raw', target.path, 'raw');
-    assert.deepEqual(await bytesOf(target), await bytesOf(source));
+    assertSameBytes(await bytesOf(target), await bytesOf(source));
     assert.ok(((await target.allocated()) ?? 0) <= ((await source.allocated()) ?? 0) + 65_536);
   },
 );

@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { type BlockDevice, isDiskError } from '@strata/block';
 import { type Random, randomFrom } from './random.ts';
 import { anyRange, assertBytes, bytesOf, runModel, scribble } from './random-calls.ts';
+import { assertSameBytes } from './same-bytes.ts';
 
 /** A disk under test. */
 export interface BlockSubject extends AsyncDisposable {
@@ -69,7 +70,7 @@ export const BLOCK_LAWS = {
       ] as const) {
         const frame = new Uint8Array(length + 2).fill(0xee);
         await device.read(frame.subarray(1, length + 1), offset);
-        assert.deepEqual(frame.subarray(1, length + 1), data.subarray(offset, offset + length));
+        assertSameBytes(frame.subarray(1, length + 1), data.subarray(offset, offset + length));
         assert.deepEqual([frame[0], frame[length + 1]], [0xee, 0xee], 'bytes outside the buffer');
       }
     },
@@ -83,7 +84,7 @@ export const BLOCK_LAWS = {
         const { offset, length } = anyRange(random, device.size);
         const into = new Uint8Array(length).fill(0xee);
         if (device.tryRead(into, offset)) {
-          assert.deepEqual(into, expected.subarray(offset, offset + length));
+          assertSameBytes(into, expected.subarray(offset, offset + length));
         }
         if (offset === device.size) continue;
         const found = device.tryExtentAt(offset, length + 1);
@@ -227,7 +228,7 @@ export const BLOCK_LAWS = {
       const running = device.read(into, 100);
       const first = device[Symbol.asyncDispose]();
       await running;
-      assert.deepEqual(into, data);
+      assertSameBytes(into, data);
       await first;
       await device[Symbol.asyncDispose]();
       for (const call of CALLS) {

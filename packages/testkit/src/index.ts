@@ -12,4 +12,5 @@ export { type Random, randomFrom } from './random.ts';
 export { anyRange, assertBytes, bytesOf, runModel, scribble } from './random-calls.ts';
 export { type Requirement, requires } from './requires.ts';
 export { type Finished, type RunOptions, run, runOk, type Server, serve } from './run.ts';
+export { assertSameBytes } from './same-bytes.ts';
 export { type TemporaryFolder, temporaryFolder } from './tmp.ts';

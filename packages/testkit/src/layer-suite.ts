@@ -8,6 +8,7 @@ import { layerDevice } from './layer-device.ts';
 import { oracle } from './oracle.ts';
 import { randomFrom } from './random.ts';
 import { bytesOf, scribble } from './random-calls.ts';
+import { assertSameBytes } from './same-bytes.ts';
 
 /** A layer under test. */
 export interface LayerSubject extends AsyncDisposable {
@@ -66,7 +67,7 @@ export function layerSuite(suite: LayerSuite): void {
 
   describe(`${suite.name}, as a layer`, () => {
     law('fresh', 'a fresh layer reads as what lies below', async (layer) => {
-      assert.deepEqual(await readAll(layer), belowBytes.slice(0, size));
+      assertSameBytes(await readAll(layer), belowBytes.slice(0, size));
     });
 
     law('mapping', 'map keeps to its limit, and tryMap answers the same or not now', async (layer) => {
@@ -87,10 +88,10 @@ export function layerSuite(suite: LayerSuite): void {
       const before = await readAll(layer);
       try {
         await layer.empty();
-        assert.deepEqual(await readAll(layer), belowBytes.slice(0, size));
+        assertSameBytes(await readAll(layer), belowBytes.slice(0, size));
       } catch (error) {
         if (!isDiskError(error, 'not-supported')) throw error;
-        assert.deepEqual(await readAll(layer), before);
+        assertSameBytes(await readAll(layer), before);
       }
     });
 
@@ -101,8 +102,8 @@ export function layerSuite(suite: LayerSuite): void {
       await layer.resize(larger, newBelow());
       assert.equal(layer.size, larger);
       const after = await readAll(layer);
-      assert.deepEqual(after.subarray(0, size), before);
-      assert.deepEqual(after.subarray(size), new Uint8Array(larger - size));
+      assertSameBytes(after.subarray(0, size), before);
+      assertSameBytes(after.subarray(size), new Uint8Array(larger - size));
     });
 
     law('shrink', 'shrinking cuts, and growing again adds zeros', async (layer) => {
@@ -110,11 +111,11 @@ export function layerSuite(suite: LayerSuite): void {
       const before = await readAll(layer);
       const smaller = 102_400;
       await layer.resize(smaller, newBelow());
-      assert.deepEqual(await readAll(layer), before.subarray(0, smaller));
+      assertSameBytes(await readAll(layer), before.subarray(0, smaller));
       await layer.resize(size, newBelow());
       const after = await readAll(layer);
-      assert.deepEqual(after.subarray(0, smaller), before.subarray(0, smaller));
-      assert.deepEqual(after.subarray(smaller), new Uint8Array(size - smaller));
+      assertSameBytes(after.subarray(0, smaller), before.subarray(0, smaller));
+      assertSameBytes(after.subarray(smaller), new Uint8Array(size - smaller));
     });
   });
 }

@@ -1,8 +1,8 @@
 /** Random calls on a disk, and comparing what they leave with what they leave on an array. */
-import assert from 'node:assert/strict';
 import type { BlockDevice } from '@strata/block';
 import { oracle } from './oracle.ts';
 import type { Random } from './random.ts';
+import { assertSameBytes } from './same-bytes.ts';
 
 /** The longest range of a random call: more than the cluster that images have if nobody says otherwise. */
 const LONGEST = 70_000;
@@ -16,10 +16,7 @@ export async function bytesOf(device: BlockDevice): Promise<Uint8Array> {
 
 /** Rejects with the first byte that differs. `what` says when it was looked at. */
 export async function assertBytes(device: BlockDevice, expected: Uint8Array, what: string): Promise<void> {
-  const found = await bytesOf(device);
-  if (Buffer.compare(found, expected) === 0) return;
-  const at = found.findIndex((byte, index) => byte !== expected[index]);
-  assert.fail(`${what}: byte ${at} is ${found[at]} and not ${expected[at]}`);
+  assertSameBytes(await bytesOf(device), expected, what);
 }
 
 /** A range inside a disk: anywhere, aligned or not, often touching an end. */
@@ -62,11 +59,7 @@ export async function runModel(device: BlockDevice, random: Random, steps: numbe
     } else {
       const found = new Uint8Array(length);
       if (!device.tryRead(found, offset)) await device.read(found, offset);
-      assert.deepEqual(
-        found,
-        bytes.subarray(offset, offset + length),
-        `step ${step}, ${length} at ${offset}`,
-      );
+      assertSameBytes(found, bytes.subarray(offset, offset + length), `step ${step}, ${length} at ${offset}`);
     }
   }
   await assertBytes(device, bytes, `after ${steps} calls`);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { truncate, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { checkedDevice, createFile, openFile } from '@strata/block';
-import { blockSuite, requires, run, runOk, temporaryFolder } from '@strata/testkit';
+import { assertSameBytes, blockSuite, requires, run, runOk, temporaryFolder } from '@strata/testkit';
 
 const SIZE = 300_032;
 
@@ -70,5 +70,5 @@ test('to create a block device leaves its size and bytes', needs, async () => {
   assert.equal(file.size, SIZE);
   const into = new Uint8Array(3);
   await file.read(into, 1000);
-  assert.deepEqual(into, Uint8Array.of(1, 2, 3));
+  assertSameBytes(into, Uint8Array.of(1, 2, 3));
 });

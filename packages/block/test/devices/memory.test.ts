@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkedDevice, MemoryDevice } from '@strata/block';
-import { blockSuite } from '@strata/testkit';
+import { assertSameBytes, blockSuite } from '@strata/testkit';
 
 blockSuite({
   name: 'a memory device',
@@ -19,9 +19,9 @@ test('a write past the end extends it, and bytes past the end read as zeros', as
   assert.equal(memory.size, 100_001);
   const into = new Uint8Array(4).fill(9);
   await memory.read(into, 99_998);
-  assert.deepEqual(into, Uint8Array.of(0, 1, 2, 0));
+  assertSameBytes(into, Uint8Array.of(0, 1, 2, 0));
   await memory.read(into, 2 ** 50);
-  assert.deepEqual(into, new Uint8Array(4));
+  assertSameBytes(into, new Uint8Array(4));
   assert.deepEqual(memory.tryExtentAt(100_001, 5), { offset: 100_001, length: 5, kind: 'zero', depth: 1 });
 });
 
@@ -31,8 +31,8 @@ test('what truncation cut off does not come back when it grows again', async () 
   await memory.truncate(70_000);
   await memory.truncate(200_000);
   const bytes = memory.bytes();
-  assert.deepEqual(bytes.subarray(0, 70_000), new Uint8Array(70_000).fill(5));
-  assert.deepEqual(bytes.subarray(70_000), new Uint8Array(130_000));
+  assertSameBytes(bytes.subarray(0, 70_000), new Uint8Array(70_000).fill(5));
+  assertSameBytes(bytes.subarray(70_000), new Uint8Array(130_000));
 });
 
 test('zeroed and discarded pages take no memory; allocated zeros do', async () => {

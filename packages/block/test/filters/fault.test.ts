@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DiskError, faulty, MemoryDevice, type PendingCall } from '@strata/block';
+import { assertSameBytes } from '@strata/testkit';
 
 const fail = new DiskError('io', 'Input/output error');
 
@@ -19,7 +20,7 @@ test('a call that is to fail changes nothing', async () => {
   ]) {
     await assert.rejects(call, fail);
   }
-  assert.deepEqual(memory.bytes(), new Uint8Array(100).fill(7));
+  assertSameBytes(memory.bytes(), new Uint8Array(100).fill(7));
 });
 
 test('a write that is cut stores its first bytes, and fails or lies', async () => {

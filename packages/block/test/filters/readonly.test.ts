@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MemoryDevice, readOnly } from '@strata/block';
+import { assertSameBytes } from '@strata/testkit';
 
 test('the view reads what the disk has and cannot write', async () => {
   await using memory = new MemoryDevice(100_000);
@@ -8,9 +9,9 @@ test('the view reads what the disk has and cannot write', async () => {
   const view = readOnly(memory);
   const into = new Uint8Array(3);
   await view.read(into, 50_000);
-  assert.deepEqual(into, Uint8Array.of(1, 2, 3));
+  assertSameBytes(into, Uint8Array.of(1, 2, 3));
   assert.equal(view.tryRead(into, 0), true);
-  assert.deepEqual(into, new Uint8Array(3));
+  assertSameBytes(into, new Uint8Array(3));
   assert.deepEqual(await view.extentAt(0, 100), await memory.extentAt(0, 100));
   assert.deepEqual(view.tryExtentAt(50_000, 10), memory.tryExtentAt(50_000, 10));
   for (const name of ['write', 'zero', 'discard', 'flush', 'truncate']) {

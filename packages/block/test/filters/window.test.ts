@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { deviceWindow, MemoryDevice, sourceWindow } from '@strata/block';
-import { blockSuite, randomFrom } from '@strata/testkit';
+import { assertSameBytes, blockSuite, randomFrom } from '@strata/testkit';
 
 blockSuite({
   name: 'a window on a memory device',
@@ -24,9 +24,9 @@ test('nothing outside the window is touched', async () => {
   await window.zero(0, 80);
   await window.write(new Uint8Array(80).fill(8), 0);
   const bytes = memory.bytes();
-  assert.deepEqual(bytes.subarray(0, 10), new Uint8Array(10).fill(7));
-  assert.deepEqual(bytes.subarray(10, 90), new Uint8Array(80).fill(8));
-  assert.deepEqual(bytes.subarray(90), new Uint8Array(10).fill(7));
+  assertSameBytes(bytes.subarray(0, 10), new Uint8Array(10).fill(7));
+  assertSameBytes(bytes.subarray(10, 90), new Uint8Array(80).fill(8));
+  assertSameBytes(bytes.subarray(90), new Uint8Array(10).fill(7));
 });
 
 test('a window outside the disk is a RangeError', async () => {

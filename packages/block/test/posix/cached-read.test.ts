@@ -3,7 +3,7 @@ import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import { createFile, openFile } from '@strata/block';
-import { randomFrom, requires, runOk, temporaryFolder } from '@strata/testkit';
+import { assertSameBytes, randomFrom, requires, runOk, temporaryFolder } from '@strata/testkit';
 
 const TMPFS = 0x0102_1994;
 const inMemory = (await statfs(tmpdir())).type === TMPFS;
@@ -25,10 +25,10 @@ test('what is not in the page cache is not read at once; after a read it is', ne
   const into = new Uint8Array(1 << 20);
   assert.equal(file.tryRead(into, 0), false);
   await file.read(into, 0);
-  assert.deepEqual(into, data);
+  assertSameBytes(into, data);
   into.fill(0);
   assert.equal(file.tryRead(into, 0), true);
-  assert.deepEqual(into, data);
+  assertSameBytes(into, data);
 });
 
 test('a file that lies in memory is always read at once', needs, async () => {
@@ -48,11 +48,11 @@ test('a buffer is filled where it is: views and slabs', needs, async () => {
   await file.write(data, 0);
   const slab = Buffer.allocUnsafe(1000);
   assert.equal(file.tryRead(slab, 0), true);
-  assert.deepEqual(new Uint8Array(slab), data);
+  assertSameBytes(new Uint8Array(slab), data);
   const frame = new ArrayBuffer(3000);
   const view = new Uint8Array(frame, 1001, 1000);
   assert.equal(file.tryRead(view, 0), true);
-  assert.deepEqual(view, data);
-  assert.deepEqual(new Uint8Array(frame, 0, 1001), new Uint8Array(1001));
-  assert.deepEqual(new Uint8Array(frame, 2001), new Uint8Array(999));
+  assertSameBytes(view, data);
+  assertSameBytes(new Uint8Array(frame, 0, 1001), new Uint8Array(1001));
+  assertSameBytes(new Uint8Array(frame, 2001), new Uint8Array(999));
 });

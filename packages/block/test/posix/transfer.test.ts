@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { test } from 'node:test';
 import { createFile } from '@strata/block';
-import { requires, run, runOk, temporaryFolder } from '@strata/testkit';
+import { assertSameBytes, requires, run, runOk, temporaryFolder } from '@strata/testkit';
 
 /** A file system of a megabyte, where writes come up short. */
 async function smallFileSystem() {
@@ -36,6 +36,6 @@ test(
     await file.truncate(0);
     await file.write(new Uint8Array(100_000).fill(8), 0);
     await file.read(into, 95_904);
-    assert.deepEqual(into, new Uint8Array(4096).fill(8));
+    assertSameBytes(into, new Uint8Array(4096).fill(8));
   },
 );
