@@ -48,9 +48,12 @@ export function formatSizeAndBytes(bytes: number): string {
   return `${formatSize(bytes)} (${bytes} bytes)`;
 }
 
-/** What C's printf makes of `%0.3g`. */
+/** What C's printf makes of `%0.3g`: a tie goes to the even digit, where `toPrecision` goes up. */
 function threeDigits(value: number): string {
-  const [mantissa = '', exponent] = value.toPrecision(3).split('e');
+  const unit = value < 1 ? 1000 : value < 10 ? 100 : value < 100 ? 10 : 1;
+  const down = Math.floor(value * unit);
+  const rounded = value * unit - down === 0.5 && down % 2 === 0 ? down / unit : value;
+  const [mantissa = '', exponent] = rounded.toPrecision(3).split('e');
   const digits = mantissa.includes('.') ? mantissa.replace(/\.?0+$/, '') : mantissa;
   if (exponent === undefined) return digits;
   return `${digits}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`;
