@@ -60,9 +60,9 @@ async function commitInto(
   const top = images[0] as WritableImage;
   if (baseIndex === undefined) {
     if (options.base === undefined)
-      throw new DiskError('invalid', 'Image does not have a backing file', { path: name });
+      throw new DiskError('invalid', 'Image does not have a backing file', { path: name, op: 'commit' });
     const message = `Did not find '${options.base}' in the backing chain of '${name}'`;
-    throw new DiskError('not-found', message, { path: name });
+    throw new DiskError('not-found', message, { path: name, op: 'commit' });
   }
   const base = images[baseIndex] as WritableImage;
   const below = layersOf(images.slice(baseIndex + 1));

@@ -8,6 +8,7 @@ export {
   longestChain,
   type OpenOptions,
   openChain,
+  openingSentence,
   openWritableChain,
   type WritableChain,
 } from './open.ts';

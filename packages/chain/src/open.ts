@@ -158,6 +158,8 @@ async function openImage(
   seen: Set<string>,
 ): Promise<ChainImage> {
   const { places, gate } = options;
+  const recorded = reference === undefined ? options.format : reference.format;
+  if (recorded !== undefined) formatNamed(recorded, options.formats);
   const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
   try {
     if (reference !== undefined && above !== undefined && place.realPath !== undefined) {
@@ -167,7 +169,6 @@ async function openImage(
       throw new DiskError('corrupt', `Backing file '${printable(path)}' creates an infinite loop.`, { path });
     }
     if (place.identity !== undefined) seen.add(place.identity);
-    const recorded = reference === undefined ? options.format : reference.format;
     const format = await formatOf(place, recorded, reference, access, options);
     await place.lock({ access, exclusive: format.exclusive, share: options.share ?? false });
     const layer = await (access === 'write'
@@ -194,7 +195,8 @@ async function formatOf(
   }
   const format = await probe(place.host, options.formats);
   if (access === 'write' && format.name === 'raw') {
-    throw new DiskError('denied', 'the format was not specified and is not guessed as raw for writing');
+    const message = 'the format was not specified and is not guessed as raw for writing';
+    throw new DiskError('denied', message, { op: 'probe' });
   }
   return format;
 }
@@ -224,13 +226,16 @@ function throughChain(error: unknown, opened: readonly ChainImage[]): unknown {
   const top = opened[0];
   if (!isDiskError(error) || top === undefined) return error;
   const context = { ...error.context, path: top.path, cause: error };
-  if (error.code === 'denied' || error.code === 'corrupt' || error.context.path === undefined) {
+  if (error.code === 'denied' || error.code === 'corrupt') {
     return new DiskError(error.code, error.message, context);
   }
   const steps = 'Could not open backing file: '.repeat(opened.length);
-  return new DiskError(
-    error.code,
-    `${steps}Could not open '${error.context.path}': ${error.message}`,
-    context,
-  );
+  return new DiskError(error.code, steps + openingSentence(error), context);
+}
+
+/** Why an image could not be opened, in QEMU's words: what the host refused is said with the path. */
+export function openingSentence(error: DiskError): string {
+  const { op, path } = error.context;
+  const byHost = op === 'open' && error.cause !== undefined && !isDiskError(error.cause);
+  return byHost ? `Could not open '${path}': ${error.message}` : error.message;
 }

@@ -6,7 +6,7 @@
  * local path. What a user types on the command line is another matter and is not judged here.
  */
 
-import { dirname, isAbsolute, join } from 'node:path';
+import { basename, isAbsolute } from 'node:path';
 import { DiskError } from '@strata/block';
 
 /** QEMU's limit for the name of a backing file; longer ones are refused before they are used for anything. */
@@ -31,7 +31,9 @@ export function referencePath(name: string, from: string): string {
     const message = `'${shown}' names the protocol '${scheme}', and an image may only name local files`;
     throw new DiskError('denied', message, { path: from });
   }
-  return isAbsolute(name) ? name : join(dirname(from), name);
+  if (isAbsolute(name)) return name;
+  // Not normalised: `d/..` is another folder than `.` where `d` is a symbolic link.
+  return from.slice(0, from.length - basename(from).length) + name;
 }
 
 /** What stands before a colon, if no slash comes first: QEMU's rule for what is a protocol. */

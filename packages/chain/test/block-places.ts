@@ -19,7 +19,7 @@ export function fakePlaces(files: ReadonlyMap<string, FakeFile>): RecordedPlaces
   const log: string[] = [];
   const open = async (name: string): Promise<Place<HostFile>> => {
     const file = files.get(name);
-    if (file === undefined) throw new DiskError('not-found', 'No such file or directory', { path: name });
+    if (file === undefined) throw missing(name);
     log.push(`open ${name}`);
     const host: Partial<HostFile> = {
       path: name,
@@ -41,4 +41,10 @@ export function fakePlaces(files: ReadonlyMap<string, FakeFile>): RecordedPlaces
     };
   };
   return { log, openSource: open, openFile: open };
+}
+
+/** As the host says it. */
+function missing(path: string): DiskError {
+  const cause = Object.assign(new Error('ENOENT'), { code: 'ENOENT' });
+  return new DiskError('not-found', 'No such file or directory', { path, op: 'open', cause });
 }

@@ -5,8 +5,13 @@ import { printable, referencePath, schemeOf } from '../src/reference.ts';
 
 test('a relative name is relative to the folder of the image that records it', () => {
   assert.equal(referencePath('base.qcow2', '/images/vm/top.qcow2'), '/images/vm/base.qcow2');
-  assert.equal(referencePath('../base.qcow2', '/images/vm/top.qcow2'), '/images/base.qcow2');
+  assert.equal(referencePath('base.qcow2', 'top.qcow2'), 'base.qcow2');
   assert.equal(referencePath('/srv/base.qcow2', '/images/vm/top.qcow2'), '/srv/base.qcow2');
+});
+
+test('dots are left to the host: behind a symbolic link they lead elsewhere', () => {
+  assert.equal(referencePath('../base.qcow2', '/images/vm/top.qcow2'), '/images/vm/../base.qcow2');
+  assert.equal(referencePath('./a/../base.qcow2', 'vm/top.qcow2'), 'vm/./a/../base.qcow2');
 });
 
 const refused: readonly (readonly [string, string])[] = [
@@ -34,7 +39,7 @@ for (const [what, name] of refused) {
 
 test('a colon behind a slash is part of a file name', () => {
   assert.equal(schemeOf('./a:b'), undefined);
-  assert.equal(referencePath('./a:b', '/images/top.qcow2'), '/images/a:b');
+  assert.equal(referencePath('./a:b', '/images/top.qcow2'), '/images/./a:b');
 });
 
 test('text from an image is printed short and without control characters', () => {
