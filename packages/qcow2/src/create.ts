@@ -74,6 +74,9 @@ export async function createQcow2(file: HostFile, options: CreateQcow2Options): 
   const geometry = geometryOf(header);
   const layout = layoutOf(geometry, header.l1Entries);
   await clear(file, layout.end);
+  // Zeros that take space, as QEMU writes them: what the image needs at once must not run out later.
+  await file.zero(0, geometry.clusterSize, { allocate: true });
+  if (header.l1Entries > 0) await file.zero(layout.l1At, header.l1Entries * 8, { allocate: true });
 
   const table = Buffer.alloc(layout.tableClusters * geometry.clusterSize);
   const block = Buffer.alloc(geometry.clusterSize);

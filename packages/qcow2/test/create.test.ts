@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { test } from 'node:test';
 import { DiskError, MemoryDevice } from '@strata/block';
 import { qemuImg, requires, temporaryFolder } from '@strata/testkit';
@@ -187,4 +187,19 @@ test('a size that is not a multiple of 512 is rounded up', async () => {
   await using file = await openHost(folder.file('image'));
   await createQcow2(file, { size: 1000 });
   assert.equal((await readHeader(file)).size, 1024);
+});
+
+test('a new image takes as much space as QEMU’s', requires('qemu-img'), async () => {
+  await using folder = await temporaryFolder();
+  for (const [clusterSize, size] of [
+    [512, 2 ** 30],
+    [65_536, 2 ** 40],
+    [65_536, 0],
+  ] as const) {
+    const theirs = folder.file(`theirs-${clusterSize}-${size}`);
+    await qemuImg.create(theirs, size, { options: { cluster_size: clusterSize } });
+    await using file = await openHost(folder.file(`ours-${clusterSize}-${size}`));
+    await createQcow2(file, { clusterSize, size });
+    assert.equal(await file.allocated(), (await stat(theirs)).blocks * 512);
+  }
 });
