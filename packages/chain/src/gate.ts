@@ -63,7 +63,6 @@ function isInside(path: string, root: string): boolean {
 }
 
 function refused(reference: BackingReference, from: string, why: string): DiskError {
-  return new DiskError('denied', `Backing file '${printable(reference.name)}' refused: ${why}`, {
-    path: from,
-  });
+  const message = `Backing file '${printable(reference.name)}' refused: ${why}`;
+  return new DiskError('denied', message, { path: from, op: 'gate' });
 }
