@@ -1,0 +1,159 @@
+/**
+ * What `info` prints of one image: qemu-img's lines for people, or its JSON.
+ *
+ * Texts of an image (names of backing files, snapshots, bitmaps) are printed as they stand in the text form, as
+ * qemu-img does, so that scripts find them; JSON escapes them.
+ */
+import { formatSize } from '@strata/block';
+import { isList, type Json, type JsonObject, orderedMembers } from './json.ts';
+
+/** The facts of one image. What is undefined is not printed. */
+export interface ImageReport {
+  readonly filename: string;
+  readonly format: string;
+  /** Bytes the guest sees. */
+  readonly virtualSize: number;
+  /** Bytes the host spends on the file; undefined where it does not tell. */
+  readonly actualSize: number | undefined;
+  readonly clusterSize?: number | undefined;
+  /** True: the image was not closed properly. Undefined where a format does not know. */
+  readonly dirty?: boolean | undefined;
+  readonly encrypted?: boolean | undefined;
+  readonly backing?: BackingReport | undefined;
+  readonly snapshots?: readonly SnapshotReport[] | undefined;
+  /** What only this format has. */
+  readonly specific?: JsonObject | undefined;
+}
+
+/** What an image records of its backing file. */
+export interface BackingReport {
+  readonly name: string;
+  readonly format: string | undefined;
+  /** The name as it would be opened; undefined if there is no way to tell. */
+  readonly fullName: string | undefined;
+}
+
+/** An internal snapshot. */
+export interface SnapshotReport {
+  readonly id: string;
+  readonly name: string;
+  readonly vmStateSize: number;
+  readonly dateSeconds: number;
+  readonly dateNanoseconds: number;
+  readonly clockSeconds: number;
+  readonly clockNanoseconds: number;
+  readonly icount: number | undefined;
+}
+
+/** The report as an object. */
+export function infoJson(report: ImageReport): JsonObject {
+  const { backing, snapshots = [], specific } = report;
+  return {
+    filename: report.filename,
+    format: report.format,
+    'dirty-flag': report.dirty,
+    'actual-size': report.actualSize,
+    'virtual-size': report.virtualSize,
+    'cluster-size': report.clusterSize,
+    encrypted: report.encrypted || undefined,
+    'backing-filename': backing?.name,
+    'full-backing-filename': backing?.fullName,
+    'backing-filename-format': backing?.format,
+    snapshots: snapshots.length > 0 ? snapshots.map(snapshotJson) : undefined,
+    'format-specific': specific && { type: report.format, data: specific },
+  };
+}
+
+function snapshotJson(snapshot: SnapshotReport): JsonObject {
+  return {
+    id: snapshot.id,
+    name: snapshot.name,
+    'vm-state-size': snapshot.vmStateSize,
+    'date-sec': snapshot.dateSeconds,
+    'date-nsec': snapshot.dateNanoseconds,
+    'vm-clock-sec': snapshot.clockSeconds,
+    'vm-clock-nsec': snapshot.clockNanoseconds,
+    icount: snapshot.icount,
+  };
+}
+
+/** The report as lines for people. */
+export function infoText(report: ImageReport): string {
+  const { actualSize, backing, snapshots = [], specific } = report;
+  const lines = [
+    `image: ${report.filename}`,
+    `file format: ${report.format}`,
+    `virtual size: ${formatSize(report.virtualSize)} (${report.virtualSize} bytes)`,
+    `disk size: ${actualSize === undefined ? 'unavailable' : formatSize(actualSize)}`,
+  ];
+  if (report.encrypted) lines.push('encrypted: yes');
+  if (report.clusterSize !== undefined) lines.push(`cluster_size: ${report.clusterSize}`);
+  if (report.dirty) lines.push('cleanly shut down: no');
+  if (backing) lines.push(...backingLines(backing));
+  if (snapshots.length > 0) lines.push('Snapshot list:', snapshotHead, ...snapshots.map(snapshotRow));
+  if (specific) lines.push('Format specific information:', ...memberLines(specific, 1));
+  return `${lines.join('\n')}\n`;
+}
+
+function backingLines({ name, format, fullName }: BackingReport): readonly string[] {
+  let line = `backing file: ${name}`;
+  if (fullName === undefined) line += ' (cannot determine actual path)';
+  else if (fullName !== name) line += ` (actual path: ${fullName})`;
+  return format === undefined ? [line] : [line, `backing file format: ${format}`];
+}
+
+const snapshotHead = snapshotColumns('ID', 'TAG', 'VM SIZE', 'DATE', 'VM CLOCK', 'ICOUNT');
+
+function snapshotColumns(
+  id: string,
+  tag: string,
+  size: string,
+  date: string,
+  clock: string,
+  icount: string,
+): string {
+  const left = `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)}`;
+  return `${left}${date.padStart(20)}${clock.padStart(13)}${icount.padStart(11)}`;
+}
+
+function snapshotRow(snapshot: SnapshotReport): string {
+  return snapshotColumns(
+    snapshot.id,
+    snapshot.name,
+    formatSize(snapshot.vmStateSize),
+    localDate(snapshot.dateSeconds),
+    clock(snapshot.clockSeconds, snapshot.clockNanoseconds),
+    snapshot.icount === undefined ? '' : String(snapshot.icount),
+  );
+}
+
+function localDate(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()].map(twoDigits).join('-');
+  const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(twoDigits).join(':');
+  return `${day} ${time}`;
+}
+
+function clock(seconds: number, nanoseconds: number): string {
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  const milliseconds = Math.floor(nanoseconds / 1_000_000);
+  return `${parts.map(twoDigits).join(':')}.${String(milliseconds).padStart(3, '0')}`;
+}
+
+function twoDigits(value: number): string {
+  return String(value).padStart(2, '0');
+}
+
+/** An object as indented lines: a dash in a key is shown as a space, elements are numbered. */
+function memberLines(object: JsonObject, depth: number): readonly string[] {
+  return orderedMembers(object).flatMap(([key, value]) => valueLines(key.replaceAll('-', ' '), value, depth));
+}
+
+function valueLines(label: string, value: Json, depth: number): readonly string[] {
+  const head = `${'    '.repeat(depth)}${label}:`;
+  if (isList(value)) {
+    return [head, ...value.flatMap((element, index) => valueLines(`[${index}]`, element, depth + 1))];
+  }
+  if (typeof value === 'object') return [head, ...memberLines(value, depth + 1)];
+  return [`${head} ${value}`];
+}

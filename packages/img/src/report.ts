@@ -1,0 +1,68 @@
+/**
+ * How a command that cannot go on says so: sentences on standard error, and an exit status.
+ *
+ * Three kinds reach the end of a command. A `UsageError` is the user's line, a `CommandError` is a finding
+ * of the command itself, already worded; a `DiskError` that nobody worded is printed as it is. Anything
+ * else is our own bug and keeps its stack.
+ */
+import { isDiskError } from '@strata/block';
+import type { Terminal } from './terminal.ts';
+
+/** What scripts match on: the program's name in front of every sentence. */
+export const programName = 'img';
+
+/** The command line asks for something that cannot be. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+  readonly sentences: readonly string[];
+  readonly pointToHelp: boolean;
+
+  /** @param sentences each becomes a line of its own. `pointToHelp` adds where to read more. */
+  constructor(sentences: string | readonly string[], options: { readonly pointToHelp?: boolean } = {}) {
+    const lines = typeof sentences === 'string' ? [sentences] : sentences;
+    super(lines.join('\n'));
+    this.sentences = lines;
+    this.pointToHelp = options.pointToHelp ?? false;
+  }
+}
+
+/** The command ends without having done its work. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError';
+  readonly status: number;
+  readonly hint: string;
+
+  /**
+   * @param message one sentence, without the program's name
+   * @param options `status` is the exit status, 1 unless given; `hint` follows the sentence's line as it is
+   */
+  constructor(
+    message: string,
+    options: { readonly status?: number; readonly hint?: string; readonly cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.status = options.status ?? 1;
+    this.hint = options.hint ?? '';
+  }
+}
+
+/** One line on standard error, behind the program's name. */
+export function complain(terminal: Terminal, sentence: string): void {
+  terminal.warn(`${programName}: ${sentence}\n`);
+}
+
+/** Says what ended the command. Returns the exit status. */
+export function reportFailure(terminal: Terminal, error: unknown): number {
+  if (error instanceof UsageError) {
+    for (const sentence of error.sentences) complain(terminal, sentence);
+    if (error.pointToHelp) terminal.warn(`Try '${programName} --help' for more information\n`);
+    return 1;
+  }
+  if (error instanceof CommandError) {
+    complain(terminal, error.message);
+    terminal.warn(error.hint);
+    return error.status;
+  }
+  complain(terminal, isDiskError(error) ? error.message : ((error as Error).stack ?? String(error)));
+  return 1;
+}
