@@ -1,0 +1,73 @@
+/**
+ * The command: finds the verb, reads its line, runs it, and turns what went wrong into a sentence and a status.
+ *
+ * A verb's code is loaded when it is asked for, so that a small answer starts fast.
+ */
+import type { Command } from './command.ts';
+import { describeOptions, parseLine } from './options.ts';
+import { programName, reportFailure, UsageError } from './report.ts';
+import type { Terminal } from './terminal.ts';
+import { version } from './version.ts';
+
+/** Every verb, in the order of the help. A new one is a line here and a file in `commands/`. */
+const verbs: Readonly<Record<string, () => Promise<Command>>> = {
+  create: async () => (await import('./commands/create.ts')).create,
+  info: async () => (await import('./commands/info.ts')).info,
+  map: async () => (await import('./commands/map.ts')).map,
+  commit: async () => (await import('./commands/commit.ts')).commit,
+  convert: async () => (await import('./commands/convert.ts')).convert,
+  compare: async () => (await import('./commands/compare.ts')).compare,
+  check: async () => (await import('./commands/check.ts')).check,
+  serve: async () => (await import('./commands/serve.ts')).serve,
+};
+
+/** Runs one command line, without the program's name. Resolves to the exit status and never rejects. */
+export async function main(words: readonly string[], terminal: Terminal): Promise<number> {
+  try {
+    return await dispatch(words, terminal);
+  } catch (error) {
+    return reportFailure(terminal, error);
+  }
+}
+
+async function dispatch([name, ...words]: readonly string[], terminal: Terminal): Promise<number> {
+  if (name === undefined) throw new UsageError('Not enough arguments', { pointToHelp: true });
+  if (name === '-h' || isPrefixOf(name, '--help')) return print(terminal, await overview());
+  if (name === '-V' || isPrefixOf(name, '--version')) return print(terminal, `${programName} ${version}\n`);
+  if (name.startsWith('-')) throw new UsageError(`unrecognized option '${name}'`, { pointToHelp: true });
+  const load = Object.hasOwn(verbs, name) ? verbs[name] : undefined;
+  if (!load) throw new UsageError(`Command not found: ${name}`, { pointToHelp: true });
+  const verb = await load();
+  const line = parseLine(verb.options, words);
+  if (line === 'help') return print(terminal, help(name, verb));
+  return await verb.run(line, terminal);
+}
+
+function isPrefixOf(word: string, option: string): boolean {
+  return word.length > 2 && option.startsWith(word);
+}
+
+function print(terminal: Terminal, text: string): number {
+  terminal.print(text);
+  return 0;
+}
+
+async function overview(): Promise<string> {
+  const lines = await Promise.all(
+    Object.entries(verbs).map(async ([name, load]) => `  ${name.padEnd(9)}${(await load()).summary}\n`),
+  );
+  return [
+    `Usage: ${programName} COMMAND [OPTION]... FILE...\n`,
+    'Creates, inspects, converts and serves virtual disk images and their chains.\n\n',
+    'Commands:\n',
+    ...lines,
+    `\n'${programName} COMMAND --help' lists the options of a command. '${programName} --version' prints the version.\n`,
+    'A FILE may be an NBD export: nbd://HOST[:PORT]/NAME or nbd+unix:///NAME?socket=PATH.\n',
+  ].join('');
+}
+
+function help(name: string, verb: Command): string {
+  const usage = `Usage: ${programName} ${name} [OPTION]... ${verb.operands}\n${verb.summary}.\n`;
+  const notes = verb.notes === undefined ? '' : `\n${verb.notes}`;
+  return `${usage}\nOptions:\n${describeOptions(verb.options)}${notes}`;
+}

@@ -1,0 +1,71 @@
+/** `commit`: moves what an image holds down into its backing file. */
+import { isDiskError } from '@strata/block';
+import { commit as commitChain } from '@strata/chain';
+import {
+  allowRow,
+  checkCacheMode,
+  formatRow,
+  laterRow,
+  oneImage,
+  progressRow,
+  quietRow,
+  readRate,
+} from '../arguments.ts';
+import { command } from '../command.ts';
+import { cannotOpen, openingFor } from '../open.ts';
+import type { OptionTable } from '../options.ts';
+import { type Progress, showProgress, silentProgress } from '../progress.ts';
+import { CommandError } from '../report.ts';
+
+const options = {
+  format: formatRow,
+  base: { letter: 'b', value: 'BASE', help: 'commit down to this image of the chain; implies -d' },
+  keep: { letter: 'd', help: 'leave FILE as it is instead of emptying it' },
+  cache: { letter: 't', value: 'CACHE', help: 'cache mode; accepted for the sake of scripts' },
+  progress: progressRow,
+  quiet: quietRow,
+  allow: allowRow,
+  rate: { letter: 'r', value: 'RATE', help: 'bytes a second (not supported yet)', read: readRate },
+  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+} as const satisfies OptionTable;
+
+/** The verb. */
+export const commit = command({
+  summary: 'move what an image holds down into its backing file',
+  operands: 'FILE',
+  options,
+  run: async (
+    { options: { allow, base, cache, format, keep, progress: show, quiet }, operands },
+    terminal,
+  ) => {
+    const name = oneImage(operands);
+    checkCacheMode(cache, 'cache option');
+    let progress: Progress | undefined;
+    const started = (): Progress => {
+      progress ??= show && !quiet ? showProgress(terminal, 1) : silentProgress;
+      return progress;
+    };
+    try {
+      await commitChain(name, openingFor([name], { allow, format }), {
+        ...(base !== undefined && { base }),
+        keep: keep === true,
+        progress: (done, total) => started().update(done, total),
+      });
+      started().complete();
+    } catch (error) {
+      throw cannotCommit(name, error);
+    } finally {
+      progress?.end();
+    }
+    if (!quiet) terminal.print('Image committed.\n');
+    return 0;
+  },
+});
+
+/** Opening has QEMU's words for what fails; a failed copy is told as it is. */
+function cannotCommit(name: string, error: unknown): unknown {
+  if (!isDiskError(error)) return error;
+  if (error.context.op === 'commit') return new CommandError(error.message, { cause: error });
+  return cannotOpen(name, error);
+}

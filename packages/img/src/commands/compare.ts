@@ -1,0 +1,103 @@
+/** `compare`: whether two images read the same. The exit status tells it, and what failed if it cannot be told. */
+import { compare as compareDisks, isDiskError, sourceWindow } from '@strata/block';
+import type { Chain } from '@strata/chain';
+import { allowRow, checkCacheMode, laterRow, progressRow, quietRow, shareRow } from '../arguments.ts';
+import { command } from '../command.ts';
+import { sectorOf } from '../disk-size.ts';
+import { foldersOf, openDisk, paddedDisk } from '../open.ts';
+import type { OptionTable } from '../options.ts';
+import { type Progress, showProgress, silentProgress } from '../progress.ts';
+import { CommandError, UsageError } from '../report.ts';
+import { allocationMismatch } from '../strict.ts';
+
+const options = {
+  format: { letter: 'f', value: 'FMT', help: 'format of FILE1; without it the first bytes tell' },
+  otherFormat: { letter: 'F', value: 'FMT', help: 'format of FILE2; without it the first bytes tell' },
+  strict: { letter: 's', help: 'sizes and allocation must be the same as well' },
+  cache: { letter: 'T', value: 'CACHE', help: 'cache mode; accepted for the sake of scripts' },
+  progress: progressRow,
+  quiet: quietRow,
+  share: shareRow,
+  allow: allowRow,
+  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  imageOptions: laterRow({ name: 'image-opts', help: 'FILE1 and FILE2 are lists of image options' }),
+} as const satisfies OptionTable;
+
+const statuses = { same: 0, different: 1, notOpened: 2, notMapped: 3, notRead: 4 } as const;
+
+/** The verb. */
+export const compare = command({
+  summary: 'tell whether two images read the same',
+  operands: 'FILE1 FILE2',
+  options,
+  notes: [
+    'What one image has beyond the end of the other must be zeros. The exit status is 0 if\n',
+    'the images are the same, 1 if they differ, and more than 1 if that cannot be told.\n',
+  ].join(''),
+  run: async ({ options, operands }, terminal) => {
+    const [first, second, extra] = operands;
+    if (first === undefined || second === undefined || extra !== undefined) {
+      throw new UsageError('Expecting two image file names', { pointToHelp: true });
+    }
+    checkCacheMode(options.cache, 'source cache option', statuses.notOpened);
+    const allow = [...options.allow, ...foldersOf(operands)];
+    const { share, quiet, progress: show } = options;
+    await using a = await openDisk(first, { allow, format: options.format, share }, statuses.notOpened);
+    await using b = await openDisk(second, { allow, format: options.otherFormat, share }, statuses.notOpened);
+    const progress = show && !quiet ? showProgress(terminal, 2) : silentProgress;
+    const say = quiet ? () => undefined : (sentence: string) => terminal.print(`${sentence}\n`);
+    try {
+      return await verdict(a, b, { strict: options.strict === true, progress, say });
+    } catch (error) {
+      throw cannotTell(error, isDiskError(error) && isPartOf(b, error.context.path) ? second : first);
+    } finally {
+      progress.end();
+    }
+  },
+});
+
+interface Manner {
+  readonly strict: boolean;
+  readonly progress: Progress;
+  say(sentence: string): void;
+}
+
+async function verdict(a: Chain, b: Chain, { strict, progress, say }: Manner): Promise<number> {
+  let [one, other] = [paddedDisk(a), paddedDisk(b)];
+  const common = Math.min(one.size, other.size);
+  const differ = one.size !== other.size;
+  if (strict && differ) {
+    say('Strict mode: Image size mismatch!');
+    return statuses.different;
+  }
+  const status = strict ? await allocationMismatch(a, b, common) : undefined;
+  if (status !== undefined) {
+    [one, other] = [sourceWindow(one, 0, status), sourceWindow(other, 0, status)];
+  }
+  const content = await compareDisks(one, other, {
+    // The end of a comparison that found something is not the end of the disks.
+    progress: (done, total) => done < total && progress.update(done, total),
+  });
+  if (content === undefined && status === undefined && one.size + other.size > 0) progress.complete();
+  if (differ && (content === undefined || content >= common)) say('Warning: Image size mismatch!');
+  if (content !== undefined) say(`Content mismatch at offset ${sectorOf(content)}!`);
+  else if (status !== undefined) say(`Strict mode: Offset ${status} block status mismatch!`);
+  else say('Images are identical.');
+  return content === undefined && status === undefined ? statuses.same : statuses.different;
+}
+
+function isPartOf({ images }: Chain, path: string | undefined): boolean {
+  return path !== undefined && images.some((image) => image.host.path === path);
+}
+
+/** Reading says where it failed; asking for the allocation does not. */
+function cannotTell(error: unknown, name: string): unknown {
+  if (!isDiskError(error)) return error;
+  const { offset } = error.context;
+  if (offset === undefined) {
+    const message = `Sector allocation test failed for ${name}`;
+    return new CommandError(message, { status: statuses.notMapped, cause: error });
+  }
+  const message = `Error while reading offset ${offset} of ${name}: ${error.message}`;
+  return new CommandError(message, { status: statuses.notRead, cause: error });
+}

@@ -1,0 +1,237 @@
+/** `convert`: copies disks into a new image, or into one that is there. */
+import { type Extent, isDiskError } from '@strata/block';
+import type { Chain } from '@strata/chain';
+import {
+  allowRow,
+  checkCacheMode,
+  formatRow,
+  laterRow,
+  progressRow,
+  quietRow,
+  readRate,
+  readSize,
+  shareRow,
+} from '../arguments.ts';
+import { command } from '../command.ts';
+import { copyAll, topAlone } from '../copying.ts';
+import { backingReference, parseCreation, readOptionList, setBacking } from '../creation.ts';
+import { inSectors } from '../disk-size.ts';
+import { creationAnswer, creationTable, makeImage } from '../make.ts';
+import {
+  allowingBacking,
+  foldersOf,
+  openAll,
+  openDisk,
+  openWritableDisk,
+  paddedDisk,
+  schemeName,
+  supportNamed,
+} from '../open.ts';
+import type { OptionTable, OptionValues } from '../options.ts';
+import { copyLocks } from '../places/file.ts';
+import { type Progress, showProgress, silentProgress } from '../progress.ts';
+import { CommandError, UsageError } from '../report.ts';
+
+const largestSparse = 16 << 20;
+const mostParallel = 16;
+
+const options = {
+  format: { ...formatRow, help: 'format of the sources; without it the first bytes tell' },
+  outputFormat: { letter: 'O', value: 'FMT', help: 'format of the target; raw if not given' },
+  lists: {
+    letter: 'o',
+    value: 'OPTIONS',
+    help: "options of the target's format, as name=value,...; '-o help' lists them",
+    many: true,
+    read: readOptionList,
+  },
+  backing: { letter: 'B', value: 'FILE', help: 'backing file of the target' },
+  backingFormat: { letter: 'F', value: 'FMT', help: 'format of the backing file' },
+  existing: { letter: 'n', help: 'write into the target as it is; it must be large enough' },
+  zeroTarget: { name: 'target-is-zero', help: 'the target reads as zeros (with -n)' },
+  sparse: {
+    letter: 'S',
+    value: 'SIZE',
+    help: 'how long a run of zeros must be to take no space; 4k if not given, 0 to write all out',
+    read: readSparse,
+  },
+  cache: {
+    letter: 't',
+    value: 'CACHE',
+    help: "cache mode of the target; 'unsafe', the standard, does not flush",
+  },
+  sourceCache: {
+    letter: 'T',
+    value: 'CACHE',
+    help: 'cache mode of the sources; accepted for the sake of scripts',
+  },
+  parallel: {
+    letter: 'm',
+    value: 'N',
+    help: 'pieces in flight, 1 to 16; 8 if not given',
+    read: readParallel,
+  },
+  unordered: { letter: 'W', help: 'write in any order; accepted for the sake of scripts' },
+  share: shareRow,
+  allow: allowRow,
+  progress: progressRow,
+  quiet: quietRow,
+  compress: { letter: 'c', help: 'compress (not supported yet)' },
+  offload: { letter: 'C', help: 'leave copying to the host (not supported yet)' },
+  rate: { letter: 'r', value: 'RATE', help: 'bytes a second (not supported yet)', read: readRate },
+  snapshot: laterRow({ letter: 'l', value: 'SNAPSHOT', help: 'copy an internal snapshot' }),
+  bitmaps: { name: 'bitmaps', help: 'copy bitmaps (not supported yet)' },
+  skipBroken: { name: 'skip-broken-bitmaps', help: 'copy only bitmaps that are sound (not supported yet)' },
+  salvage: { name: 'salvage', help: 'go on after errors (not supported yet)' },
+  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  imageOptions: laterRow({ name: 'image-opts', help: 'sources are lists of image options' }),
+  targetOptions: laterRow({ name: 'target-image-opts', help: 'the target is a list of image options' }),
+} as const satisfies OptionTable;
+
+type Given = OptionValues<typeof options>;
+
+/** The verb. */
+export const convert = command({
+  summary: 'copy disks into an image of another format or place',
+  operands: 'SOURCE... TARGET',
+  options,
+  notes: 'Several sources are put one after another. The target may be an NBD export with -n.\n',
+  run: async ({ options: given, operands }, terminal) => {
+    refuseContradictions(given);
+    const names = operands.slice(0, -1);
+    const target = operands.at(-1);
+    const outputFormat = given.outputFormat ?? 'raw';
+    const answer = creationAnswer(given.lists, outputFormat, names.length > 0 ? target : undefined);
+    if (answer !== undefined) {
+      terminal.print(answer);
+      return 0;
+    }
+    if (target === undefined || names.length === 0) throw new UsageError('Must specify image file name');
+    checkCacheMode(given.sourceCache, 'source cache option');
+    const shown = given.progress && !given.quiet ? showProgress(terminal, 1) : silentProgress;
+    try {
+      const { format, share } = given;
+      const allow = [...given.allow, ...foldersOf(operands)];
+      const wish = { allow, format, share, locks: copyLocks };
+      await using sources = await openAll(names, (name) => openDisk(name, wish));
+      await convertInto(target, outputFormat, sources.opened, given, shown);
+      shown.complete();
+    } finally {
+      shown.end();
+    }
+    return 0;
+  },
+});
+
+/** @throws {UsageError} in the order in which qemu-img looks for what does not go together */
+function refuseContradictions(given: Given): void {
+  const rules: readonly (readonly [boolean | undefined, string])[] = [
+    [given.skipBroken && !given.bitmaps, 'Use of --skip-broken-bitmaps requires --bitmaps'],
+    [given.compress && given.offload, 'Cannot enable copy offloading when -c is used'],
+    [given.sparse !== undefined && given.offload, 'Cannot enable copy offloading when -S is used'],
+    [given.offload && given.salvage, 'Cannot use copy offloading in salvaging mode'],
+    [given.existing && given.lists.length > 0, '-o has no effect when skipping image creation'],
+    [given.zeroTarget && !given.existing, '--target-is-zero requires use of -n flag'],
+    [given.offload, "option '-C' is not supported yet"],
+    [given.salvage, "option '--salvage' is not supported yet"],
+    [given.bitmaps, "option '--bitmaps' is not supported yet"],
+  ];
+  for (const [holds, sentence] of rules) if (holds) throw new UsageError(sentence);
+}
+
+async function convertInto(
+  name: string,
+  format: string,
+  sources: readonly Chain[],
+  given: Given,
+  progress: Progress,
+): Promise<void> {
+  const disks = sources.map(paddedDisk);
+  const size = disks.reduce((sum, disk) => sum + disk.size, 0);
+  const backing = given.existing
+    ? given.backing
+    : await makeTarget(name, format, size, sources.length, given);
+  const unsafe = (given.cache ?? 'unsafe') === 'unsafe';
+  const allow = await allowingBacking(given.allow, backing, name);
+  await using target = await openWritableDisk(name, { allow, format, unsafe });
+  if (target.device.size < size) throw new CommandError('output file is smaller than input file');
+  const overlay = backing === undefined ? undefined : overlayOf(sources, target);
+  await copyAll(overlay?.disks ?? disks, target.device, {
+    ...(overlay?.select && { select: overlay.select }),
+    zeroFrom: given.existing ? (given.zeroTarget ? 0 : size) : (overlay?.zeroFrom ?? 0),
+    sparse: given.sparse ?? 4096,
+    parallel: given.parallel ?? 8,
+    progress: progress.update,
+  });
+  if (!unsafe) await target.device.flush();
+}
+
+/**
+ * How an overlay is filled from its one source: what the top of the source leaves to its own backing file is left
+ * to the target's, and behind the end of that the target reads as zeros.
+ */
+function overlayOf([source]: readonly Chain[], target: Chain) {
+  const [, below] = target.images;
+  const zeroFrom = inSectors(below?.layer.size ?? 0);
+  if (source === undefined || source.images.length < 2) return { zeroFrom };
+  const select = (extent: Extent): boolean => extent.kind !== 'hole';
+  return { zeroFrom, disks: [topAlone(source)], select };
+}
+
+/** Makes the new image. Returns the name of its backing file. */
+async function makeTarget(
+  name: string,
+  format: string,
+  size: number,
+  sources: number,
+  given: Given,
+): Promise<string | undefined> {
+  const support = supportNamed(format);
+  if (!support) throw new CommandError(`Unknown file format '${format}'`);
+  schemeName(name);
+  const table = creationTable(support);
+  const values = parseCreation(table, given.lists);
+  values.set('size', size);
+  const { backing: backingName, backingFormat } = given;
+  setBacking(table, values, { format, backing: backingName, backingFormat });
+  const backing = backingReference(values);
+  if (backing && sources > 1) {
+    throw new CommandError(
+      'Having a backing file for the target makes no sense when concatenating multiple input images',
+    );
+  }
+  if (backing && backing.format === undefined) {
+    throw new CommandError('Use of backing file requires explicit backing format');
+  }
+  refuseCompression(format, given.compress);
+  checkCacheMode(given.cache, 'cache option');
+  try {
+    await makeImage(name, support, { size, backing, values });
+  } catch (error) {
+    if (!isDiskError(error)) throw error;
+    throw new CommandError(`${name}: error while converting ${format}: ${error.message}`, { cause: error });
+  }
+  return backing?.name;
+}
+
+function refuseCompression(format: string, wanted: boolean | undefined): void {
+  if (!wanted) return;
+  if (format === 'raw') throw new CommandError('Compression not supported for this file format');
+  throw new CommandError("option '-c' is not supported yet");
+}
+
+function readSparse(text: string): number {
+  const sparse = readSize('buffer size for sparse output')(text);
+  if (sparse % 512 === 0 && sparse <= largestSparse) return sparse;
+  throw new UsageError(
+    'Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to 16777216. Select 0 to disable sparse detection (fully allocates output).',
+  );
+}
+
+function readParallel(text: string): number {
+  const count = Number(text);
+  if (/^\d+$/.test(text) && count >= 1 && count <= mostParallel) return count;
+  throw new UsageError(
+    `Invalid number of coroutines. Allowed number of coroutines is between 1 and ${mostParallel}`,
+  );
+}

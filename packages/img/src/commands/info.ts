@@ -1,0 +1,94 @@
+/** `info`: what an image is. Opens one file, or with --backing-chain the file of every image of the chain. */
+import type { BackingReference } from '@strata/block';
+import { allowLocal, longestChain } from '@strata/chain';
+import { allowRow, formatRow, laterRow, oneImage, outputRow, shareRow, wantsJson } from '../arguments.ts';
+import { command } from '../command.ts';
+import { inSectors } from '../disk-size.ts';
+import { cannotOpen, gateFor, openImage } from '../open.ts';
+import type { OptionTable, OptionValues } from '../options.ts';
+import { infoLocks } from '../places/file.ts';
+import { type BackingReport, type ImageReport, infoJson, infoText } from '../print/info.ts';
+import { formatJson } from '../print/json.ts';
+import { CommandError } from '../report.ts';
+
+const options = {
+  format: { ...formatRow, name: 'format' },
+  output: outputRow,
+  chain: { name: 'backing-chain', help: 'tell of all images of the chain' },
+  share: shareRow,
+  allow: allowRow,
+  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+} as const satisfies OptionTable;
+
+/** The verb. */
+export const info = command({
+  summary: 'tell what an image is: format, sizes, backing file, snapshots',
+  operands: 'FILE',
+  options,
+  run: async ({ options: given, operands }, terminal) => {
+    const name = oneImage(operands);
+    const json = wantsJson(given.output);
+    const reports = await reportsOf(name, given);
+    const [first] = reports;
+    if (!json) terminal.print(reports.map(infoText).join('\n'));
+    else if (given.chain) terminal.print(formatJson(reports.map(infoJson)));
+    else if (first) terminal.print(formatJson(infoJson(first)));
+    return 0;
+  },
+});
+
+type Given = OptionValues<typeof options>;
+
+async function reportsOf(top: string, given: Given): Promise<readonly ImageReport[]> {
+  const gate = gateFor([top], given);
+  const first = await reportOf(top, given, () => Promise.resolve());
+  const reports = [first];
+  const seen = new Set([top]);
+  for (let above = first; given.chain && above.backing; ) {
+    const { filename } = above;
+    const reference = { name: above.backing.name, format: above.backing.format };
+    const path = await gate.resolve(reference, filename).catch((error: unknown) => {
+      throw cannotOpen(reference.name, error);
+    });
+    if (seen.has(path)) throw new CommandError(`Backing file '${path}' creates an infinite loop.`);
+    if (seen.size === longestChain) throw new CommandError(`more than ${longestChain} images in one chain`);
+    seen.add(path);
+    const { format } = reference;
+    above = await reportOf(path, { format, share: given.share }, (realPath) =>
+      gate.admit(realPath, reference, filename),
+    );
+    reports.push(above);
+  }
+  return reports;
+}
+
+/** @param admit judges the file that was really opened */
+async function reportOf(
+  name: string,
+  { format, share }: Pick<Given, 'format' | 'share'>,
+  admit: (realPath: string) => Promise<void>,
+): Promise<ImageReport> {
+  await using image = await openImage(name, { format, share, locks: infoLocks });
+  const { filename, support, host, realPath } = image;
+  try {
+    if (realPath !== undefined) await admit(realPath);
+    const { backing, ...facts } = await support.describe(host);
+    return {
+      ...facts,
+      virtualSize: inSectors(facts.virtualSize),
+      filename,
+      format: support.format.name,
+      actualSize: await host.allocated(),
+      backing: backing && (await backingReport(backing, filename)),
+    };
+  } catch (error) {
+    throw cannotOpen(name, error);
+  }
+}
+
+async function backingReport(reference: BackingReference, from: string): Promise<BackingReport> {
+  const { name, format } = reference;
+  const fullName = await allowLocal.resolve(reference, from).catch(() => undefined);
+  return { name, format, fullName };
+}

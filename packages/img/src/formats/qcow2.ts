@@ -1,0 +1,110 @@
+/** qcow2 images for the command: options of `-o` into options of the library, facts and findings into reports. */
+import { DiskError, type HostSource } from '@strata/block';
+import {
+  type CreateQcow2Options,
+  checkImage,
+  createQcow2,
+  type Qcow2Info,
+  qcow2Format,
+  readInfo,
+  versionOfCompat,
+} from '@strata/qcow2';
+import type { CreationValues } from '../creation.ts';
+import type { JsonObject } from '../print/json.ts';
+import { qcow2Rows } from './rows.ts';
+import type { CheckOutcome, FormatSupport, ImageFacts, NewImage } from './support.ts';
+
+export const qcow2Support: FormatSupport = {
+  format: qcow2Format,
+  rows: qcow2Rows,
+  create: (file, image) => createQcow2(file, optionsOf(image)),
+  describe: async (file) => factsOf(await readInfo(file)),
+  check,
+};
+
+function optionsOf({ size, backing, values }: NewImage): CreateQcow2Options {
+  refuseUnmade(values);
+  if (values.has('backing_fmt') && !backing) {
+    throw new DiskError('invalid', 'Backing format cannot be used without backing file');
+  }
+  return {
+    size,
+    version: versionOfCompat(String(values.get('compat') ?? '1.1')),
+    clusterSize: Number(values.get('cluster_size') ?? 65_536),
+    refcountBits: Number(values.get('refcount_bits') ?? 16),
+    lazyRefcounts: values.get('lazy_refcounts') === true,
+    ...(backing && { backing }),
+  };
+}
+
+/** What each text option accepts, and what of it is made. */
+const choices: readonly { readonly row: string; readonly known: readonly string[]; readonly made: string }[] =
+  [
+    { row: 'preallocation', known: ['off', 'metadata', 'falloc', 'full'], made: 'off' },
+    { row: 'compression_type', known: ['zlib', 'zstd'], made: 'zlib' },
+  ];
+
+/** @throws {DiskError} invalid, not-supported */
+function refuseUnmade(values: CreationValues): void {
+  for (const { row, known, made } of choices) {
+    const value = values.get(row) ?? made;
+    if (!known.includes(String(value))) throw notAccepted(row.replace('_', '-'), value);
+    if (value !== made) throw notMade(`${row}=${value}`);
+  }
+  if (values.get('data_file_raw') === true && !values.has('data_file')) {
+    throw new DiskError('invalid', 'data-file-raw requires data-file');
+  }
+  for (const [name, value] of values) {
+    const later = name === 'extended_l2' || name.startsWith('data_file') || name.startsWith('encrypt');
+    if (later && value !== false) throw notMade(name);
+  }
+}
+
+function notAccepted(parameter: string, value: unknown): DiskError {
+  return new DiskError('invalid', `Parameter '${parameter}' does not accept value '${value}'`);
+}
+
+function notMade(option: string): DiskError {
+  return new DiskError('not-supported', `qcow2 images with '${option}' cannot be created yet`);
+}
+
+function factsOf(info: Qcow2Info): ImageFacts {
+  return {
+    virtualSize: info.size,
+    clusterSize: info.clusterSize,
+    dirty: info.dirty,
+    encrypted: info.encryption !== undefined,
+    backing: info.backing,
+    snapshots: info.snapshots,
+    specific: specificOf(info),
+  };
+}
+
+/** In the order of QEMU's schema. Version 2 has none of the features, and lists none. */
+function specificOf(info: Qcow2Info): JsonObject {
+  const inVersion3 = <T>(value: T): T | undefined => (info.version === 3 ? value : undefined);
+  return {
+    compat: info.version === 3 ? '1.1' : '0.10',
+    'data-file': info.dataFile?.name,
+    'data-file-raw': info.dataFile?.raw,
+    'extended-l2': inVersion3(info.extendedL2),
+    'lazy-refcounts': inVersion3(info.lazyRefcounts),
+    corrupt: inVersion3(info.corrupt),
+    'refcount-bits': info.refcountBits,
+    encrypt: info.encryption && { format: info.encryption },
+    bitmaps: info.bitmaps.length > 0 ? info.bitmaps.map(bitmapJson) : undefined,
+    'compression-type': info.compressionType,
+  };
+}
+
+function bitmapJson({ name, granularity, inUse, auto }: Qcow2Info['bitmaps'][number]): JsonObject {
+  const flags = [inUse && 'in-use', auto && 'auto'].filter((flag) => flag !== false);
+  return { name, granularity, flags };
+}
+
+async function check(file: HostSource): Promise<CheckOutcome> {
+  const { findings, findingsOmitted, failed, ...counts } = await checkImage(file);
+  const lines = findings.map((finding) => finding.text);
+  if (findingsOmitted > 0) lines.push(`... and ${findingsOmitted} more findings of these kinds`);
+  return { counts, findings: lines, failed };
+}

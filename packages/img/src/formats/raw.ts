@@ -1,0 +1,55 @@
+/** Raw images for the command: a file that is the disk, byte for byte. */
+import { DiskError, type HostFile, isDiskError, raw } from '@strata/block';
+import { inSectors } from '../disk-size.ts';
+import { rawRows } from './rows.ts';
+import type { FormatSupport, NewImage } from './support.ts';
+
+export const rawSupport: FormatSupport = {
+  format: raw,
+  rows: rawRows,
+  create,
+  describe: async (file) => {
+    // Whoever does not tell what a disk takes does not tell how it was closed either.
+    const isFile = (await file.allocated()) !== undefined;
+    return { virtualSize: file.size, dirty: isFile ? false : undefined };
+  },
+  check: undefined,
+};
+
+async function create(file: HostFile, { size, values }: NewImage): Promise<void> {
+  const mode = String(values.get('preallocation') ?? 'off');
+  const allocate = Object.hasOwn(preallocations, mode) ? preallocations[mode] : undefined;
+  if (!allocate) throw new DiskError('invalid', refusal(mode));
+  for (const name of ['nocow', 'extent_size_hint']) {
+    if (values.get(name)) throw new DiskError('not-supported', `option '${name}' is not supported yet`);
+  }
+  const padded = inSectors(size);
+  await file.truncate(0);
+  await file.truncate(padded).catch((error: unknown) => {
+    throw isDiskError(error, 'no-space') ? new DiskError('limit', error.message, { cause: error }) : error;
+  });
+  // Whoever opens the image for direct I/O finds out by reading it which alignment the host needs, and a hole tells nothing.
+  if (padded > 0) await file.write(zeros.subarray(0, padded < firstBlock ? 512 : firstBlock), 0);
+  await allocate(file, padded);
+  await file.flush();
+}
+
+const firstBlock = 4096;
+const zeros = new Uint8Array(1 << 20);
+
+/** How the space of a new file is had before it is written to. */
+const preallocations: Readonly<Record<string, (file: HostFile, size: number) => Promise<void>>> = {
+  off: async () => undefined,
+  falloc: async (file, size) => {
+    if (size > 0) await file.zero(0, size, { allocate: true });
+  },
+  full: async (file, size) => {
+    for (let at = 0; at < size; at += zeros.length) {
+      await file.write(zeros.subarray(0, Math.min(zeros.length, size - at)), at);
+    }
+  },
+};
+
+function refusal(mode: string): string {
+  return mode === 'metadata' ? `Unsupported preallocation mode: ${mode}` : `invalid parameter value: ${mode}`;
+}

@@ -1,0 +1,45 @@
+/** What the command asks of an image format, beyond reading and writing it: the row of `formats` in `open.ts`. */
+import type { BackingReference, HostFile, HostSource, ImageFormat } from '@strata/block';
+import type { CreationRow, CreationValues } from '../creation.ts';
+import type { CheckCounts } from '../print/check.ts';
+import type { ImageReport } from '../print/info.ts';
+
+/** A format as the command knows it. */
+export interface FormatSupport {
+  readonly format: ImageFormat;
+  /** Its options of `-o`, and nothing of where the file is kept. */
+  readonly rows: readonly CreationRow[];
+  /**
+   * Makes `file` a new empty image.
+   *
+   * @throws {DiskError} not-supported, invalid, limit, and what the file throws
+   */
+  create(file: HostFile, image: NewImage): Promise<void>;
+  /** The facts of an image, read from its own file alone. @throws {DiskError} corrupt, limit, not-supported */
+  describe(file: HostSource): Promise<ImageFacts>;
+  /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
+  readonly check: ((file: HostSource) => Promise<CheckOutcome>) | undefined;
+}
+
+/** What a new image is to be. */
+export interface NewImage {
+  /** Bytes the guest sees. */
+  readonly size: number;
+  readonly backing: BackingReference | undefined;
+  /** The options given, `size`, `backing_file` and `backing_fmt` among them. */
+  readonly values: CreationValues;
+}
+
+/** What `info` prints of an image, but for what its file and its folder tell. */
+export type ImageFacts = Omit<ImageReport, 'filename' | 'format' | 'actualSize' | 'backing'> & {
+  readonly backing?: BackingReference | undefined;
+};
+
+/** The result of a check. */
+export interface CheckOutcome {
+  readonly counts: CheckCounts;
+  /** What was found, a line each, in the words of qemu-img. */
+  readonly findings: readonly string[];
+  /** Why the check ended before its end; there are no counts worth printing then. */
+  readonly failed: string | undefined;
+}

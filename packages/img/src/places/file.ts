@@ -1,0 +1,69 @@
+/**
+ * Files of the host as places for images, with the locks that QEMU's tools would take.
+ */
+import { realpath } from 'node:fs/promises';
+import { type FileSource, type HostSource, LOCKS, type LockMode, openFile } from '@strata/block';
+import type { FileUse, Place, Places } from '@strata/chain';
+import { changedFile, type HostChanges } from './host.ts';
+
+/** Which locks a kind of use takes. `LOCKS` says why each is as it is. */
+export type LockChoice = (use: FileUse) => LockMode;
+
+/** Reading and writing one's own disk. */
+export const useLocks: LockChoice = ({ access, exclusive, share }) => {
+  if (share) return LOCKS.forceShare;
+  if (exclusive) return access === 'write' ? LOCKS.formatWrite : LOCKS.formatRead;
+  return access === 'write' ? LOCKS.rawWrite : LOCKS.rawRead;
+};
+
+/** Serving it to others, who were told its size. */
+export const serveLocks: LockChoice = (use) => {
+  if (use.share || use.exclusive) return useLocks(use);
+  return use.access === 'write' ? LOCKS.rawServeWrite : LOCKS.rawServeRead;
+};
+
+/** Copying it whole: it must not change meanwhile. */
+export const copyLocks: LockChoice = ({ share }) => (share ? LOCKS.forceShare : LOCKS.formatRead);
+
+/** Telling what it is. */
+export const infoLocks: LockChoice = ({ exclusive, share }) => {
+  if (share) return LOCKS.forceShare;
+  return exclusive ? LOCKS.formatInfo : LOCKS.none;
+};
+
+/** How files are used. */
+export interface FileManner {
+  readonly locks: LockChoice;
+  /** Flushing does nothing: what is written is lost if the host fails, and is not waited for (`-t unsafe`). */
+  readonly unsafe: boolean;
+}
+
+/** Files, by their paths. */
+export function filePlaces({ locks, unsafe }: FileManner): Places {
+  return {
+    openSource: async (path) => {
+      const file = await openFile(path, { access: 'read' });
+      return placeOf(file, file, locks);
+    },
+    openFile: async (path) => {
+      const file = await openFile(path, { access: 'write' });
+      return placeOf(file, unsafe ? changedFile(file, neverFlushed) : file, locks);
+    },
+  };
+}
+
+/** What makes a host's flush do nothing. */
+export const neverFlushed: HostChanges = { flush: () => Promise.resolve() };
+
+async function placeOf<Host extends HostSource>(
+  file: FileSource,
+  host: Host,
+  locks: LockChoice,
+): Promise<Place<Host>> {
+  return {
+    host,
+    identity: file.identity,
+    realPath: await realpath(file.path).catch(() => undefined),
+    lock: async (use) => file.lock(locks(use)),
+  };
+}
