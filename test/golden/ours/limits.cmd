@@ -1,0 +1,27 @@
+# sizes beyond what a number of JavaScript counts exactly
+img create a 8P
+img create a 18446744073709551616
+img map --start-offset 8E a
+# a letter inside a group is named with its group
+img info -qx y
+# what comes in a later issue
+img create -f qcow2 -o preallocation=metadata a 1M
+img create -f qcow2 -o extended_l2=on a 1M
+img create -f qcow2 -o compression_type=zstd a 1M
+img create -f qcow2 -o data_file=d a 1M
+img create -f qcow2 -o encryption=on a 1M
+img create -f qcow2 -o encrypt.format=luks a 1M
+img create -o nocow=on a 1M
+size r 65536
+img convert -c -O qcow2 r a
+img convert -C r a
+img convert --salvage r a
+img convert --bitmaps r a
+img convert -l one r a
+img convert -r 1M r a
+img check -r all r
+img commit -r 1M r
+img info --object secret,id=s r
+img info --image-opts driver=raw
+img create nbd://localhost/x 1M
+img create -b base.vmdk -F vmdk -u -f qcow2 a 1M
