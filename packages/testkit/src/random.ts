@@ -19,6 +19,10 @@ export function randomFrom(seed: number): Random {
   };
   return {
     upTo: (most) => Math.floor((next() / 0x1_0000_0000) * (most + 1)),
-    bytes: (length) => Uint8Array.from({ length }, () => (next() % 255) + 1),
+    bytes: (length) => {
+      const bytes = new Uint8Array(length);
+      for (let at = 0; at < length; at++) bytes[at] = (next() % 255) + 1;
+      return bytes;
+    },
   };
 }
