@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, fstatSync, openSync } from 'node:fs';
 import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
-import { checkedDevice, createFile, openFile, type WritableFile } from '@strata/block';
+import { checkedDevice, createFile, LOCKS, openFile, type WritableFile } from '@strata/block';
 import { assertSameBytes, blockSuite, randomFrom, temporaryFolder } from '@strata/testkit';
+import { FileDevice } from '../../src/devices/file.ts';
 
 const SIZE = 300_001;
 const onLinux = process.platform === 'linux' ? {} : { skip: 'holes are told on Linux only' };
@@ -37,6 +38,60 @@ for (const { name, parent } of places) {
     },
   });
 }
+
+blockSuite({
+  name: 'a file on a host without the calls of Linux',
+  open: async () => {
+    const folder = await temporaryFolder();
+    const path = folder.file('disk');
+    await writeFile(path, new Uint8Array(SIZE));
+    let file = plainFile(path, openSync(path, 'r+'));
+    return {
+      device: checkedDevice(file),
+      reopen: async () => {
+        await file[Symbol.asyncDispose]();
+        file = plainFile(path, openSync(path, 'r+'));
+        return checkedDevice(file);
+      },
+      [Symbol.asyncDispose]: async () => {
+        await file[Symbol.asyncDispose]();
+        await folder[Symbol.asyncDispose]();
+      },
+    };
+  },
+});
+
+/** A file as it is opened where the C library cannot be called. */
+function plainFile(path: string, fd: number): FileDevice {
+  const size = fstatSync(fd).size;
+  const syncFolder = undefined;
+  return new FileDevice({
+    fd,
+    path,
+    size,
+    syncFolder,
+    identity: path,
+    kind: 'file',
+    libc: undefined,
+    medium: 'disk',
+  });
+}
+
+test('a host without the calls of Linux shows it in what a file can, and locks nothing', async () => {
+  await using folder = await temporaryFolder();
+  await writeFile(folder.file('disk'), new Uint8Array(100_000).fill(7));
+  await using file = plainFile(folder.file('disk'), openSync(folder.file('disk'), 'r+'));
+  assert.deepEqual(file.caps, { blockSize: 4096, zero: 'emulated', discard: 'ignored' });
+  await assert.rejects(file.zero(0, 10, { fast: true }), { code: 'not-supported' });
+  assert.deepEqual(file.tryExtentAt(5, 200_000), { offset: 5, length: 99_995, kind: 'data', depth: 1 });
+  assert.equal(file.tryRead(new Uint8Array(1), 0), false);
+  await file.zero(50_000, 200_000);
+  assert.equal(file.size, 250_000);
+  const into = new Uint8Array(250_000);
+  await file.read(into, 0);
+  assert.equal(into.lastIndexOf(7), 49_999);
+  file.lock(LOCKS.formatWrite);
+});
 
 /** Runs `use` with a file that holds `bytes`. */
 async function withFile(bytes: Uint8Array, use: (file: WritableFile) => Promise<void>): Promise<void> {
