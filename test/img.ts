@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { type Finished, run, runOk, type Server } from '@strata/testkit';
 
 /** The launcher. */
-export const imgPath = fileURLToPath(new URL('../../packages/img/bin/img.js', import.meta.url));
+const imgPath = fileURLToPath(new URL('../../packages/img/bin/img.js', import.meta.url));
 
 /** `img`. */
 export const img = {

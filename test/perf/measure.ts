@@ -21,7 +21,7 @@ export async function medians(
 }
 
 /** The middle of an odd number of figures, or the lower of the two in the middle. */
-export function median(figures: readonly number[]): number {
+function median(figures: readonly number[]): number {
   const sorted = [...figures].sort((a, b) => a - b);
   const middle = sorted[Math.floor((sorted.length - 1) / 2)];
   if (middle === undefined) throw new RangeError('median of nothing');

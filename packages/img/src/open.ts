@@ -29,7 +29,7 @@ import { type FileManner, filePlaces, type LockChoice, useLocks } from './places
 import { CommandError } from './report.ts';
 
 /** The formats that the command knows; probing asks them in this order. */
-export const formats: readonly FormatSupport[] = [qcow2Support, rawSupport];
+const formats: readonly FormatSupport[] = [qcow2Support, rawSupport];
 
 /** The places that a name can begin with, and how to go about them. A name without a scheme is a file. */
 const schemes: Readonly<Record<string, (manner: FileManner) => Promise<Places>>> = {

@@ -26,7 +26,7 @@ const COUNTS = [
 ];
 
 /** qemu-img's. */
-export async function theirVerdict(path: string): Promise<Verdict> {
+async function theirVerdict(path: string): Promise<Verdict> {
   const { status, stdout, stderr } = await run('qemu-img', ['check', '-f', 'qcow2', '--output=json', path]);
   const told = stdout === '' ? {} : (JSON.parse(stdout) as Record<string, number>);
   const report = stdout === '' ? {} : Object.fromEntries(COUNTS.map((key) => [key, told[key] ?? 0]));
@@ -42,7 +42,7 @@ export async function theirVerdict(path: string): Promise<Verdict> {
 }
 
 /** Ours. */
-export async function ourVerdict(path: string): Promise<Verdict> {
+async function ourVerdict(path: string): Promise<Verdict> {
   await using file = await openHost(path);
   let checked: CheckReport;
   try {

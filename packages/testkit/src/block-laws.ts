@@ -249,7 +249,7 @@ export const BLOCK_LAWS = {
 export type BlockLawName = keyof typeof BLOCK_LAWS;
 
 /** The seeds that every suite runs with. */
-export const SEEDS: readonly number[] = [1, 20260];
+const SEEDS: readonly number[] = [1, 20260];
 
 /** Runs a law with each seed, on a fresh disk each time. */
 export async function checkLaw(law: BlockLaw, open: () => Promise<BlockSubject>): Promise<void> {

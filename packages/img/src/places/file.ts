@@ -53,7 +53,7 @@ export function filePlaces({ locks, unsafe }: FileManner): Places {
 }
 
 /** What makes a host's flush do nothing. */
-export const neverFlushed: HostChanges = { flush: () => Promise.resolve() };
+const neverFlushed: HostChanges = { flush: () => Promise.resolve() };
 
 async function placeOf<Host extends HostSource>(
   file: FileSource,

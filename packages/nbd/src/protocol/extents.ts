@@ -6,7 +6,7 @@
 import { WireReader } from '../wire/reader.ts';
 
 /** A run of bytes with one status. What the flags mean is the context's. */
-export interface StatusExtent {
+interface StatusExtent {
   /** At least 1. */
   readonly length: number;
   /** 32 bits. */

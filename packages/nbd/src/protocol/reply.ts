@@ -31,7 +31,7 @@ export function writeSimpleReply(into: Buffer, at: number, error: number, cookie
 }
 
 /** What stands before the payload of a structured chunk. */
-export interface ChunkHeader {
+interface ChunkHeader {
   /** Of `ReplyFlag`. */
   readonly flags: number;
   /** Of `ReplyType`, or unknown. */
