@@ -5,14 +5,6 @@
  */
 import { WireReader } from '../wire/reader.ts';
 
-/** A run of bytes with one status. What the flags mean is the context's. */
-interface StatusExtent {
-  /** At least 1. */
-  readonly length: number;
-  /** 32 bits. */
-  readonly flags: number;
-}
-
 /** The identifier of the context, before the descriptors. */
 export const statusHeaderLength = 4;
 /** One descriptor. */

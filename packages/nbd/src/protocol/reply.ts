@@ -30,16 +30,6 @@ export function writeSimpleReply(into: Buffer, at: number, error: number, cookie
   into.writeUInt32BE(cookie.cookieLow, at + 12);
 }
 
-/** What stands before the payload of a structured chunk. */
-interface ChunkHeader {
-  /** Of `ReplyFlag`. */
-  readonly flags: number;
-  /** Of `ReplyType`, or unknown. */
-  readonly type: number;
-  /** Bytes of payload. */
-  readonly length: number;
-}
-
 /** Encodes the header of a structured chunk at `at`. */
 export function writeChunkHeader(
   into: Buffer,
