@@ -94,13 +94,14 @@ export class Allocator {
    */
   async allocateInOneRun(count: number): Promise<HostRun> {
     const { refcounts } = this.#parts;
+    await refcounts.table.loadAll();
     let from = this.#lowestFree;
     for (;;) {
       const { first, absent, missing } = this.#findRun(count, from);
       if (missing === undefined) return this.#claimRun(first, count, absent);
       from = first;
       if (missing < refcounts.table.entries) await refcounts.blocks.load(missing);
-      else if (this.#growTable(missing) === undefined) await refcounts.table.loadAll();
+      else this.#growTable(missing);
     }
   }
 
