@@ -19,7 +19,7 @@
  *
  * When a step fails, everything that was copied counts as changed again and the caller of `flush` hears of it.
  */
-import { type HostFile, isDiskError } from '@strata/block';
+import { type DiskError, type HostFile, isDiskError } from '@strata/block';
 import type { Allocator } from './allocate.ts';
 import type { Geometry } from './geometry.ts';
 import { type HeaderPatch, l1Patch, refcountTablePatch } from './header-encode.ts';
@@ -51,6 +51,7 @@ export class Barrier {
   readonly #parts: BarrierParts;
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
+  #stopped: DiskError | undefined;
 
   constructor(parts: BarrierParts) {
     this.#parts = parts;
@@ -58,6 +59,7 @@ export class Barrier {
 
   /** True if the file does not hold all that memory does. */
   get isNeeded(): boolean {
+    if (this.#stopped !== undefined) return false;
     const { l2, refcounts, quarantine } = this.#parts;
     const tables = l2.dirtyBytes > 0 || refcounts.blocks.dirtyBytes > 0;
     return tables || l2.parent.isDirty || refcounts.table.isDirty || quarantine.clusters > 0;
@@ -68,6 +70,11 @@ export class Barrier {
     if (this.#running === undefined) return this.#start(() => this.#execute());
     this.#queued ??= this.#runNext();
     return this.#queued;
+  }
+
+  /** Makes every further barrier fail with `error`: memory and file have come apart. */
+  stop(error: DiskError): void {
+    this.#stopped = error;
   }
 
   /** Runs `work`, which writes structures itself, while no barrier runs. */
@@ -111,6 +118,7 @@ export class Barrier {
     const { file, l2, refcounts, quarantine } = this.#parts;
     const { table, blocks } = refcounts;
     const l1 = l2.parent;
+    if (this.#stopped !== undefined) throw this.#stopped;
     if (!this.isNeeded) return file.flush();
 
     const taken = { blocks: blocks.take(), table: table.take(), l2: l2.take(), l1: l1.take() };

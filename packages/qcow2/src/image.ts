@@ -6,7 +6,14 @@
  * holds nothing. An overwrite in place holds its bytes only, so that small writes into one cluster run side by
  * side; everything that changes a table entry holds whole clusters.
  */
-import { DiskError, type HostFile, type HostSource, type RangeHold, RangeLock } from '@strata/block';
+import {
+  DiskError,
+  type HostFile,
+  type HostSource,
+  Lifetime,
+  type RangeHold,
+  RangeLock,
+} from '@strata/block';
 import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
@@ -57,14 +64,17 @@ export class Image {
   readonly barrier: Barrier;
   readonly links: Links;
   readonly reader: Reader;
+  /** Counts the calls that run. */
+  readonly lifetime = new Lifetime();
   /** Which guest ranges are being changed. */
   readonly ranges = new RangeLock();
   readonly scratch = new Scratch();
   /** Bytes the guest sees. */
   size: number;
   #prepared = false;
+  #closing = false;
   #preparing: Promise<void> | undefined;
-  #broken: unknown;
+  #broken: DiskError | undefined;
 
   constructor(file: HostFile, header: Header, options: ImageOptions) {
     const geometry = geometryOf(header);
@@ -89,40 +99,66 @@ export class Image {
     this.size = header.size;
   }
 
-  /** True once the file is ready for changes: the first one that claims clusters makes it so. */
+  /** True while the file is ready for changes: the first one that holds clusters makes it so. */
   get isPrepared(): boolean {
-    return this.#prepared;
+    return this.#prepared && !this.#closing;
   }
 
   /** Refuses all further changes: memory and file may have come apart. */
   breakWith(cause: unknown): void {
+    const error = new DiskError('io', 'the image failed while its tables were moved', { cause });
     this.#prepared = false;
-    this.#broken = cause;
     this.#preparing = undefined;
+    this.#broken = error;
+    this.barrier.stop(error);
+  }
+
+  /** Runs a call, so that closing waits for it. @throws {DiskError} closed */
+  async run<T>(call: () => Promise<T>): Promise<T> {
+    this.lifetime.enter();
+    try {
+      return await call();
+    } finally {
+      this.lifetime.leave();
+    }
+  }
+
+  /** The range of the whole clusters around a guest range. */
+  clustersAround(offset: number, length: number): { readonly offset: number; readonly length: number } {
+    const { clusterSize } = this.geometry;
+    const from = Math.floor(offset / clusterSize) * clusterSize;
+    return { offset: from, length: Math.ceil((offset + length) / clusterSize) * clusterSize - from };
   }
 
   /** Runs `change`, prepared, while it holds the whole clusters around a guest range. */
-  holdClusters<T>(offset: number, length: number, change: (hold: RangeHold) => Promise<T>): Promise<T> {
-    const { clusterSize } = this.geometry;
-    const from = Math.floor(offset / clusterSize) * clusterSize;
-    return this.#hold(from, Math.ceil((offset + length) / clusterSize) * clusterSize - from, change);
+  async holdClusters(offset: number, length: number, change: () => Promise<void>): Promise<void> {
+    const clusters = this.clustersAround(offset, length);
+    await this.holding(await this.ranges.acquire(clusters.offset, clusters.length), change);
   }
 
   /** Runs `change`, prepared, while nothing else changes. */
-  holdAll<T>(change: () => Promise<T>): Promise<T> {
-    return this.#hold(0, Number.POSITIVE_INFINITY, change);
+  async holdAll(change: () => Promise<void>): Promise<void> {
+    await this.holding(await this.ranges.acquire(0, Number.POSITIVE_INFINITY), change);
   }
 
-  /** The hold comes before all that waits, so that who holds everything has all earlier calls behind it. */
-  async #hold<T>(offset: number, length: number, change: (hold: RangeHold) => Promise<T>): Promise<T> {
-    const { ranges } = this;
-    const hold = ranges.tryAcquire(offset, length) ?? (await ranges.acquire(offset, length));
+  /** Runs `change`, prepared, and ends the hold. */
+  async holding(hold: RangeHold, change: () => Promise<void>): Promise<void> {
     try {
       await this.#prepare();
-      return await change(hold);
+      await change();
     } finally {
       hold.release();
     }
+  }
+
+  /** Refuses further calls, waits for those that run, then leaves the file complete and without leaks. */
+  close(): Promise<void> {
+    this.#closing = true;
+    return this.lifetime.end(async () => {
+      if (this.#prepared) await this.barrier.run();
+      // What one barrier releases, the next one counts.
+      while (this.barrier.isNeeded) await this.barrier.run();
+    });
   }
 
   /** Makes the file ready for changes, and keeps those that wait in memory bounded. */
@@ -140,8 +176,7 @@ export class Image {
 
   /** Features that other programs keep up to date and we do not are declared stale before anything changes. */
   async #clearAutoclear(): Promise<void> {
-    if (this.#broken !== undefined)
-      throw new DiskError('io', 'the image failed while its tables were moved', { cause: this.#broken });
+    if (this.#broken !== undefined) throw this.#broken;
     if (this.header.autoclear !== 0n) {
       const { offset, bytes } = featuresPatch({ ...this.header, autoclear: 0n });
       await this.file.write(bytes, offset);

@@ -71,7 +71,6 @@ class Qcow2Layer implements Layer {
   readonly backing: BackingReference | undefined;
   readonly caps: Capabilities;
   readonly #image: Image;
-  #closed: Promise<void> | undefined;
 
   constructor(file: HostFile, header: Header, options: ImageOptions) {
     this.#image = new Image(file, header, options);
@@ -89,66 +88,47 @@ class Qcow2Layer implements Layer {
   }
 
   tryMap(offset: number, limit: number): Mapping | undefined {
-    this.#check();
+    this.#image.lifetime.check();
     return this.#image.reader.tryMap(offset, Math.min(limit, this.size - offset));
   }
 
   async map(offset: number, limit: number): Promise<Mapping> {
-    this.#check();
+    this.#image.lifetime.check();
     return this.#image.reader.map(offset, Math.min(limit, this.size - offset));
   }
 
   async readEncoded(into: Uint8Array, offset: number): Promise<void> {
-    this.#check();
+    this.#image.lifetime.check();
     await this.#image.reader.read(into, offset);
   }
 
   write(from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
-    if (this.#closed !== undefined) return Promise.reject(closedError());
     return write(this.#image, from, offset, below);
   }
 
-  async zero(offset: number, length: number, below: BlockSource, how: ZeroOptions = {}): Promise<void> {
-    this.#check();
-    await zero(this.#image, offset, length, below, how);
+  zero(offset: number, length: number, below: BlockSource, how: ZeroOptions = {}): Promise<void> {
+    return this.#image.run(() => zero(this.#image, offset, length, below, how));
   }
 
-  async discard(offset: number, length: number): Promise<void> {
-    this.#check();
-    await discard(this.#image, offset, length);
+  discard(offset: number, length: number): Promise<void> {
+    return this.#image.run(() => discard(this.#image, offset, length));
   }
 
   flush(): Promise<void> {
-    if (this.#closed !== undefined) return Promise.reject(closedError());
-    return this.#image.barrier.run();
+    return this.#image.run(() => this.#image.barrier.run());
   }
 
-  async empty(): Promise<void> {
-    this.#check();
-    await empty(this.#image);
+  empty(): Promise<void> {
+    return this.#image.run(() => empty(this.#image));
   }
 
-  async resize(size: number, below: BlockSource): Promise<void> {
-    this.#check();
-    await resize(this.#image, size, below);
+  resize(size: number, below: BlockSource): Promise<void> {
+    return this.#image.run(() => resize(this.#image, size, below));
   }
 
   /** Waits for what runs, then leaves the file complete and without leaks. */
   [Symbol.asyncDispose](): Promise<void> {
-    this.#closed ??= this.#close();
-    return this.#closed;
-  }
-
-  async #close(): Promise<void> {
-    const { ranges, barrier, isPrepared } = this.#image;
-    await ranges.acquire(0, Number.POSITIVE_INFINITY);
-    if (isPrepared) await barrier.run();
-    // What one barrier releases, the next one counts.
-    while (barrier.isNeeded) await barrier.run();
-  }
-
-  #check(): void {
-    if (this.#closed !== undefined) throw closedError();
+    return this.#image.close();
   }
 }
 

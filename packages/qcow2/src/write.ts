@@ -41,19 +41,23 @@ interface Piece {
   readonly last: OldEntry;
 }
 
-/** Writes all of `from` at `offset`, inside the disk. As `Layer.write`. */
+/** Writes all of `from` at `offset`, inside the disk, which is open. As `Layer.write`. */
 export function write(image: Image, from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
   if (image.isPrepared) {
     const at = image.links.inPlaceAt(offset, from.length);
     const hold = at < 0 ? undefined : image.ranges.tryAcquire(offset, from.length);
     if (hold !== undefined) {
+      image.lifetime.enter();
       const writing = image.file.write(from, at);
-      const release = (): void => hold.release();
+      const release = (): void => {
+        hold.release();
+        image.lifetime.leave();
+      };
       writing.then(release, release);
       return writing;
     }
   }
-  return writeHolding(image, from, offset, below);
+  return image.run(() => writeHolding(image, from, offset, below));
 }
 
 async function writeHolding(
@@ -62,12 +66,33 @@ async function writeHolding(
   offset: number,
   below: BlockSource,
 ): Promise<void> {
-  await image.holdClusters(offset, from.length, async (hold) => {
+  const clusters = image.clustersAround(offset, from.length);
+  let hold = image.ranges.tryAcquire(clusters.offset, clusters.length);
+  if (hold === undefined) {
+    // Whoever is at work here may be putting the clusters in place: then all who wait need their bytes only.
+    if (await writeInPlaceLater(image, from, offset)) return;
+    hold = await image.ranges.acquire(clusters.offset, clusters.length);
+  }
+  const held = hold;
+  await image.holding(held, async () => {
     const at = image.links.inPlaceAt(offset, from.length);
     if (at < 0) return writeClusters(image, from, offset, below);
-    hold.narrow(offset, from.length);
+    held.narrow(offset, from.length);
     return image.file.write(from, at);
   });
+}
+
+/** Waits until nobody changes the range, and writes if its clusters are in place then. */
+async function writeInPlaceLater(image: Image, from: Uint8Array, offset: number): Promise<boolean> {
+  const hold = await image.ranges.acquire(offset, from.length);
+  try {
+    const at = image.links.inPlaceAt(offset, from.length);
+    if (at < 0 || !image.isPrepared) return false;
+    await image.file.write(from, at);
+    return true;
+  } finally {
+    hold.release();
+  }
 }
 
 /**
