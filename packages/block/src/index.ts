@@ -36,6 +36,7 @@ export type { BackingReference, ImageFormat, Layer, LayerSource, Mapping } from 
 export { raw } from './layers/raw.ts';
 export { Lifetime } from './lifetime.ts';
 export type { TransferOptions } from './pipeline.ts';
+export { endProcess } from './posix/exit.ts';
 export { LOCKS, type LockMode, type Permission } from './posix/locks.ts';
 export { type RangeHold, RangeLock } from './range-lock.ts';
 export {

@@ -23,6 +23,8 @@ export interface Libc {
   readonly preadv2:
     | ((fd: number, vectors: number, count: number, offset: number, flags: number) => number)
     | undefined;
+  /** Ends the process at once. */
+  exit(status: number): void;
   /** Runs on a thread of its own. Resolves to 0 or to the errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>;
 }
@@ -30,6 +32,7 @@ export interface Libc {
 const ARCHITECTURES: readonly string[] = ['x64', 'arm64', 'riscv64', 'loong64'];
 
 let loading: Promise<Libc | undefined> | undefined;
+let loaded: Libc | undefined;
 
 /**
  * The C library; undefined on hosts where these calls are not known to be alike.
@@ -41,10 +44,16 @@ export function loadLibc(): Promise<Libc | undefined> {
   return loading;
 }
 
+/** The C library, if somebody has loaded it. */
+export function loadedLibc(): Libc | undefined {
+  return loaded;
+}
+
 async function load(): Promise<Libc | undefined> {
   if (process.platform !== 'linux' || !ARCHITECTURES.includes(process.arch)) return undefined;
   try {
-    return bind(await import('koffi'));
+    loaded = bind(await import('koffi'));
+    return loaded;
   } catch (cause) {
     throw new DiskError('not-supported', 'the package koffi, which calls the C library, cannot be loaded', {
       cause,
@@ -69,6 +78,7 @@ function bind(koffi: typeof import('koffi')): Libc {
     lseek: library.func('lseek', 'int64', ['int', 'int64', 'int']),
     // The variadic argument of fcntl travels like a named one in the calling conventions of these hosts.
     fcntl: library.func('fcntl', 'int', ['int', 'int', 'uintptr_t']),
+    exit: library.func('_exit', 'void', ['int']),
     preadv2: optional('preadv2', 'int64', ['int', 'uintptr_t', 'int', 'int64', 'int']),
     fallocate: (fd, mode, offset, length) =>
       inTurn(
