@@ -14,15 +14,7 @@ import {
 import { command } from '../command.ts';
 import { openDisk } from '../open.ts';
 import type { OptionTable } from '../options.ts';
-import {
-  emptyEntry,
-  type MapEntry,
-  mapEntries,
-  mapHead,
-  mapJson,
-  mapLine,
-  mappedSize,
-} from '../print/map.ts';
+import { emptyEntry, type MapEntry, mapHead, mapJson, mapLine, mappedSize, walkMap } from '../print/map.ts';
 import { CommandError } from '../report.ts';
 import type { Terminal } from '../terminal.ts';
 
@@ -71,59 +63,67 @@ export const map = command({
       resolve: chain.resolve,
       tryResolve: (offset: number, limit: number) => tryResolve(layers, offset, limit),
     };
-    const entries = mapEntries(mapped, start, end);
-    if (json) await printJson(entries, start, terminal);
-    else await printLines(entries, (depth) => chain.images[depth]?.host.path ?? name, terminal);
+    const path = (depth: number): string => chain.images[depth]?.host.path ?? name;
+    const form = json ? jsonForm(start, terminal) : lineForm(path, terminal);
+    try {
+      await walkMap(mapped, start, end, form.add);
+    } catch (error) {
+      if (!isDiskError(error)) throw error;
+      throw new CommandError(`Could not read file metadata: ${error.message}`, { cause: error });
+    } finally {
+      form.flush();
+    }
+    form.end();
     return 0;
   },
 });
 
+/** How entries become text. */
+interface Form {
+  add(entry: MapEntry): void;
+  /** Prints what is held back. */
+  flush(): void;
+  /** Prints what ends a whole map. */
+  end(): void;
+}
+
 /** Text is handed on in pieces of about this many characters. */
 const pieceLength = 1 << 16;
 
-async function printJson(entries: AsyncIterable<MapEntry>, start: number, terminal: Terminal): Promise<void> {
+function jsonForm(start: number, terminal: Terminal): Form {
   let text = '[';
-  let any = false;
-  for await (const entry of readable(entries)) {
-    text += any ? `,\n${mapJson(entry)}` : mapJson(entry);
-    any = true;
-    if (text.length > pieceLength) {
-      terminal.print(text);
-      text = '';
-    }
-  }
-  terminal.print(`${text}${any ? '' : mapJson(emptyEntry(start))}]\n`);
+  let isFirst = true;
+  const flush = (): void => {
+    terminal.print(text);
+    text = '';
+  };
+  return {
+    add: (entry) => {
+      text += isFirst ? mapJson(entry) : `,\n${mapJson(entry)}`;
+      isFirst = false;
+      if (text.length > pieceLength) flush();
+    },
+    flush,
+    end: () => terminal.print(isFirst ? `${mapJson(emptyEntry(start))}]\n` : ']\n'),
+  };
 }
 
-async function printLines(
-  entries: AsyncIterable<MapEntry>,
-  pathAt: (depth: number) => string,
-  terminal: Terminal,
-): Promise<void> {
+function lineForm(pathAt: (depth: number) => string, terminal: Terminal): Form {
   let text = mapHead;
-  try {
-    for await (const entry of readable(entries)) {
-      if (!entry.data || entry.zero) continue;
+  const flush = (): void => {
+    terminal.print(text);
+    text = '';
+  };
+  return {
+    add: (entry) => {
+      if (!entry.data || entry.zero) return;
       if (entry.offset === undefined) {
         throw new CommandError('File contains external, encrypted or compressed clusters.');
       }
       text += mapLine(entry, pathAt(entry.depth));
-      if (text.length > pieceLength) {
-        terminal.print(text);
-        text = '';
-      }
-    }
-  } finally {
-    terminal.print(text);
-  }
-}
-
-/** The entries, until the images cannot tell any more. */
-async function* readable(entries: AsyncIterable<MapEntry>): AsyncGenerator<MapEntry, void, undefined> {
-  try {
-    yield* entries;
-  } catch (error) {
-    if (!isDiskError(error)) throw error;
-    throw new CommandError(`Could not read file metadata: ${error.message}`, { cause: error });
-  }
+      if (text.length > pieceLength) flush();
+    },
+    flush,
+    end: () => undefined,
+  };
 }

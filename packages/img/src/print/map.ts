@@ -42,29 +42,35 @@ export function mappedSize({ format, layer }: MappedImage): number {
   return format.name === 'raw' ? Math.ceil(layer.size / sector) * sector : layer.size;
 }
 
-/** The entries from `start` to `end`, merged, in order. An empty range has none. */
-export async function* mapEntries(
+/**
+ * Hands the entries from `start` to `end` to `emit`, merged and in order. An empty range has none.
+ *
+ * What lies in memory is walked without waiting: an image may have a million entries.
+ */
+export async function walkMap(
   chain: MappedChain,
   start: number,
   end: number,
-): AsyncGenerator<MapEntry, void, undefined> {
+  emit: (entry: MapEntry) => void,
+): Promise<void> {
   let current: MapEntry | undefined;
   for (let at = start; at < end; ) {
-    const next = await entryAt(chain, at, end - at);
+    const found = chain.tryResolve(at, end - at) ?? (await chain.resolve(at, end - at));
+    const next = entryOf(chain.images, at, found) ?? (await askFile(chain.images, at, found));
     at += next.length;
-    if (current && areOne(current, next)) {
-      current = { ...current, length: current.length + next.length };
-    } else {
-      if (current) yield current;
+    if (current === undefined) current = next;
+    else if (areOne(current, next)) current = { ...current, length: current.length + next.length };
+    else {
+      emit(current);
       current = next;
     }
   }
-  if (current) yield current;
+  if (current !== undefined) emit(current);
 }
 
-/** The entry that begins at `start`, at most `limit` bytes long, before anything is merged. */
-async function entryAt({ images, ...chain }: MappedChain, start: number, limit: number): Promise<MapEntry> {
-  const { layer: depth, mapping } = chain.tryResolve(start, limit) ?? (await chain.resolve(start, limit));
+/** The entry of an answer. Undefined where only the file can tell, and not at once. */
+function entryOf(images: readonly MappedImage[], start: number, found: Resolution): MapEntry | undefined {
+  const { layer: depth, mapping } = found;
   const { length } = mapping;
   const absent = { start, length, depth, present: false, zero: true, data: false, offset: undefined };
   switch (mapping.kind) {
@@ -79,11 +85,21 @@ async function entryAt({ images, ...chain }: MappedChain, start: number, limit: 
     case 'raw': {
       const plain = { ...absent, present: true, zero: false, data: true, offset: mapping.at };
       if (!mapping.sparse) return plain;
-      const { device, at } = mapping;
-      const extent = device.tryExtentAt(at, length) ?? (await device.extentAt(at, length));
-      return inFile(plain, extent, images[depth]?.format.name === 'raw');
+      const extent = mapping.device.tryExtentAt(mapping.at, length);
+      return extent && inFile(plain, extent, images[depth]?.format.name === 'raw');
     }
   }
+}
+
+async function askFile(
+  images: readonly MappedImage[],
+  start: number,
+  { layer: depth, mapping }: Resolution,
+): Promise<MapEntry> {
+  if (mapping.kind !== 'raw') throw new TypeError(`a file is asked about ${mapping.kind}`);
+  const { device, at, length } = mapping;
+  const plain = { start, length, depth, present: true, zero: false, data: true, offset: at };
+  return inFile(plain, await device.extentAt(at, length), images[depth]?.format.name === 'raw');
 }
 
 function pastEnd(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { BlockSource, Extent, Mapping } from '@strata/block';
 import type { Resolution } from '@strata/chain';
-import { type MappedChain, mapEntries, mapJson, mapLine, mappedSize } from '../../src/print/map.ts';
+import { type MappedChain, mapJson, mapLine, mappedSize, walkMap } from '../../src/print/map.ts';
 
 /** A chain whose answers stand in a list, in the order of the disk. */
 function chainOf(
@@ -56,7 +56,7 @@ const raw = (at: number, length: number, device = data, sparse = false): Mapping
 
 async function mapOf(chain: MappedChain, start: number, end: number): Promise<readonly string[]> {
   const lines: string[] = [];
-  for await (const entry of mapEntries(chain, start, end)) lines.push(mapJson(entry));
+  await walkMap(chain, start, end, (entry) => lines.push(mapJson(entry)));
   return lines;
 }
 
