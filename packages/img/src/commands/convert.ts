@@ -22,6 +22,7 @@ import {
   foldersOf,
   openAll,
   openDisk,
+  openingHint,
   openWritableDisk,
   paddedDisk,
   schemeName,
@@ -209,7 +210,8 @@ async function makeTarget(
     await makeImage(name, support, { size, backing, values });
   } catch (error) {
     if (!isDiskError(error)) throw error;
-    throw new CommandError(`${name}: error while converting ${format}: ${error.message}`, { cause: error });
+    const message = `${name}: error while converting ${format}: ${error.message}`;
+    throw new CommandError(message, { hint: openingHint(error), cause: error });
   }
   return backing?.name;
 }

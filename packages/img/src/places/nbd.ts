@@ -1,7 +1,7 @@
 /** Exports of NBD servers as places for images. A server keeps its own locks; there are none to take here. */
 import { DiskError, type HostSource, hostFile, hostSource } from '@strata/block';
 import type { Place, Places } from '@strata/chain';
-import { formatNbdUri, openNbd, parseNbdUri } from '@strata/nbd';
+import { type NbdTarget, openNbd, parseNbdUri } from '@strata/nbd';
 import { changedFile, changedSource } from './host.ts';
 
 /** Connections that requests are spread over, where a server lets a client have several. */
@@ -12,7 +12,7 @@ export const nbdPlaces: Places = {
   openSource: async (uri) => {
     const target = parseNbdUri(uri);
     const connection = await openNbd(target, { connections });
-    const host = hostSource(connection.source, formatNbdUri(target));
+    const host = hostSource(connection.source, nameOf(target));
     return placeOf(changedSource(host, connection));
   },
   openFile: async (uri) => {
@@ -22,10 +22,18 @@ export const nbdPlaces: Places = {
       await connection[Symbol.asyncDispose]();
       throw new DiskError('denied', 'Could not open image: Permission denied', { path: uri });
     }
-    const host = hostFile(connection.device, formatNbdUri(target));
+    const host = hostFile(connection.device, nameOf(target));
     return placeOf(changedFile(host, connection));
   },
 };
+
+/** What reports call an export: as QEMU's tools do, not percent-encoded, and without the slash of an empty name. */
+function nameOf({ address, exportName }: NbdTarget): string {
+  const name = exportName === '' ? '' : `/${exportName}`;
+  if ('path' in address) return `nbd+unix://${name}?socket=${address.path}`;
+  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+  return `nbd://${host}:${address.port}${name}`;
+}
 
 function placeOf<Host extends HostSource>(host: Host): Place<Host> {
   return { host, identity: undefined, realPath: undefined, lock: () => Promise.resolve() };
