@@ -128,6 +128,7 @@ export class Allocator {
     const blockIndex = Math.floor(first / refcountBlockEntries);
     const part = Math.min(count, (blockIndex + 1) * refcountBlockEntries - first);
     while (refcounts.blocks.peek(blockIndex) === undefined) await refcounts.blocks.load(blockIndex);
+    this.#checkBlock(refcounts.blocks.peek(blockIndex) as ClusterTable);
     this.#lowestFree = Math.min(this.#lowestFree, first);
     refcounts.decrement(first, part);
     return part;
@@ -144,13 +145,23 @@ export class Allocator {
     const { refcounts, geometry } = this.#parts;
     if (blockIndex >= refcounts.table.entries) return this.#growTable(blockIndex);
     const block = refcounts.blocks.peek(blockIndex);
-    if (block !== NO_TABLE) return block;
+    if (block === undefined) return undefined;
+    if (block !== NO_TABLE) return this.#checkBlock(block);
     const at = hostOffset(blockIndex * geometry.refcountBlockReach);
     this.#checkPlace(at, 1, 'refcount block');
     const made = refcounts.blocks.create(blockIndex, at);
     refcounts.fill(made, 0, 1, 1);
     this.#used(at / geometry.clusterSize, 1);
     return made;
+  }
+
+  /** A block that may be changed. @throws {DiskError} corrupt */
+  #checkBlock(block: ClusterTable): ClusterTable {
+    const { structures, geometry } = this.#parts;
+    if (block === NO_TABLE || block.mayChange) return block;
+    structures.check(block.at, geometry.clusterSize, 'refcount block');
+    block.mayChange = true;
+    return block;
   }
 
   /**
@@ -233,7 +244,7 @@ export class Allocator {
       const index = cluster - region * refcountBlockEntries;
       const part = Math.min(refcountBlockEntries - index, first + all - cluster);
       // Found or made without a wait in between, so it is in memory.
-      refcounts.fill(refcounts.blocks.peek(region) as ClusterTable, index, part, 1);
+      refcounts.fill(this.#checkBlock(refcounts.blocks.peek(region) as ClusterTable), index, part, 1);
       cluster += part;
     }
     const virgin = first >= this.#virginFrom;

@@ -6,12 +6,9 @@
 import type { BlockSource } from '@strata/block';
 import { ClusterKind, clusterKind, entryOffset } from './entries.ts';
 import type { Image } from './image.ts';
-
-/** An L2 entry as it was. */
-export interface OldEntry {
-  readonly high: number;
-  readonly low: number;
-}
+import type { OldEntry, Piece } from './pieces.ts';
+import { SCRATCH_BYTES } from './scratch.ts';
+import { allOf } from './settle.ts';
 
 /** True if `length` bytes at `offset` read as zeros as far as can be told without reading them. */
 export async function readsZeros(
@@ -73,4 +70,92 @@ async function readBelow(image: Image, into: Uint8Array, offset: number, below: 
   const part = into.subarray(0, length);
   if (length > 0 && !below.tryRead(part, offset)) await below.read(part, offset);
   into.fill(0, length);
+}
+
+/**
+ * Writes the part of `from` that belongs to a piece, and what was around it before. The parts of new clusters
+ * that `from` does not cover are left alone where the host has zeros already.
+ *
+ * @throws {DiskError} io, no-space
+ */
+export async function writePiece(
+  image: Image,
+  piece: Piece,
+  from: Uint8Array,
+  offset: number,
+  below: BlockSource,
+): Promise<void> {
+  const { clusterSize } = image.geometry;
+  const start = piece.cluster * clusterSize;
+  const bytes = piece.count * clusterSize;
+  const dataFrom = Math.max(offset - start, 0);
+  const dataTo = Math.min(offset + from.length - start, bytes);
+  const data = from.subarray(start + dataFrom - offset, start + dataTo - offset);
+  if (piece.state === 'in place' || (dataFrom === 0 && dataTo === bytes))
+    return image.file.write(data, piece.at + dataFrom);
+
+  const head: Edge = { old: piece.first, from: 0, to: dataFrom };
+  const tail: Edge = { old: piece.last, from: dataTo, to: bytes };
+  const zeroHead = await isZeroEdge(image, head, start, below);
+  const zeroTail = await isZeroEdge(image, tail, start, below);
+  if (piece.virgin && zeroHead && zeroTail) return image.file.write(data, piece.at + dataFrom);
+  if (bytes <= SCRATCH_BYTES) {
+    return image.scratch.with(async (buffer) => {
+      await fillEdge(image, head, zeroHead, buffer, start, below);
+      buffer.set(data, dataFrom);
+      await fillEdge(image, tail, zeroTail, buffer, start, below);
+      await image.file.write(buffer.subarray(0, bytes), piece.at);
+    });
+  }
+  await allOf([
+    copyEdge(image, piece, head, zeroHead, below),
+    image.file.write(data, piece.at + dataFrom),
+    copyEdge(image, piece, tail, zeroTail, below),
+  ]);
+}
+
+/** The part of a piece before or after the written bytes; offsets count from the piece's start. */
+interface Edge {
+  readonly old: OldEntry;
+  readonly from: number;
+  readonly to: number;
+}
+
+async function isZeroEdge(image: Image, edge: Edge, start: number, below: BlockSource): Promise<boolean> {
+  const length = edge.to - edge.from;
+  return length === 0 || (await readsZeros(image, edge.old, start + edge.from, length, below));
+}
+
+async function fillEdge(
+  image: Image,
+  edge: Edge,
+  isZero: boolean,
+  buffer: Uint8Array,
+  start: number,
+  below: BlockSource,
+): Promise<void> {
+  const into = buffer.subarray(edge.from, edge.to);
+  if (isZero) into.fill(0);
+  else await readOld(image, edge.old, into, start + edge.from, below);
+}
+
+/** For pieces too large for a buffer: the edge is written by itself, next to the data. */
+async function copyEdge(
+  image: Image,
+  piece: Piece,
+  edge: Edge,
+  isZero: boolean,
+  below: BlockSource,
+): Promise<void> {
+  const length = edge.to - edge.from;
+  if (length === 0 || (isZero && piece.virgin)) return;
+  if (isZero) return image.file.zero(piece.at + edge.from, length);
+  const start = piece.cluster * image.geometry.clusterSize;
+  await image.scratch.with(async (buffer) => {
+    for (let at = edge.from; at < edge.to; at += SCRATCH_BYTES) {
+      const part = buffer.subarray(0, Math.min(SCRATCH_BYTES, edge.to - at));
+      await readOld(image, edge.old, part, start + at, below);
+      await image.file.write(part, piece.at + at);
+    }
+  });
 }

@@ -177,6 +177,7 @@ export class Image {
   /** Features that other programs keep up to date and we do not are declared stale before anything changes. */
   async #clearAutoclear(): Promise<void> {
     if (this.#broken !== undefined) throw this.#broken;
+    this.structures.checkHeader();
     if (this.header.autoclear !== 0n) {
       const { offset, bytes } = featuresPatch({ ...this.header, autoclear: 0n });
       await this.file.write(bytes, offset);

@@ -2,9 +2,9 @@
  * Changing where a guest cluster leads: L2 tables that may be changed, and what an entry lets go of.
  *
  * An L2 table may be changed if it is the active disk's alone. One that does not exist is made, one that a
- * snapshot shares is copied; both are changes of the L1 table in memory, for the next barrier to write. The
- * `exclusive` bit is believed where it is set; where it is clear the refcount decides, since the bit may be
- * clear on what has become exclusive.
+ * snapshot shares is copied; both are changes of the L1 table in memory, for the next barrier to write. For a
+ * table the refcount decides, once, whatever the `exclusive` bit says. For a data cluster the bit is believed
+ * where it is set; where it is clear the refcount decides, since what was shared may have become exclusive.
  */
 import { DiskError } from '@strata/block';
 import type { Allocator } from './allocate.ts';
@@ -49,10 +49,8 @@ export class Links {
 
   /** The L2 table `l1Index` if it is in memory and may be changed. */
   peek(l1Index: number): ClusterTable | undefined {
-    const { l2 } = this.#parts;
-    const table = l2.peek(l1Index);
-    if (table === undefined || table === NO_TABLE) return undefined;
-    return isExclusive(l2.parent.high(l1Index)) ? table : undefined;
+    const table = this.#parts.l2.peek(l1Index);
+    return table?.mayChange === true ? table : undefined;
   }
 
   /**
@@ -141,7 +139,7 @@ export class Links {
   }
 
   async #make(l1Index: number): Promise<void> {
-    const { l2, refcounts, allocator, quarantine, geometry } = this.#parts;
+    const { l2, refcounts, allocator, quarantine, structures, geometry } = this.#parts;
     for (;;) {
       const table = l2.peek(l1Index);
       if (table === undefined) {
@@ -153,7 +151,7 @@ export class Links {
         l2.create(l1Index, at);
         return;
       }
-      if (isExclusive(l2.parent.high(l1Index))) return;
+      structures.check(table.at, geometry.clusterSize, 'active L2 table');
       const cluster = clusterIndexOf(geometry, table.at);
       const uses = refcounts.peek(cluster);
       if (uses === undefined) {
@@ -161,7 +159,9 @@ export class Links {
         continue;
       }
       if (this.#isSingle(uses, table.at)) {
-        l2.parent.set(l1Index, encodeHigh(table.at, true), encodeLow(table.at));
+        if (!isExclusive(l2.parent.high(l1Index)))
+          l2.parent.set(l1Index, encodeHigh(table.at, true), encodeLow(table.at));
+        table.mayChange = true;
         return;
       }
       // The table cannot have changed when this resolves: only who holds it exclusively changes it.

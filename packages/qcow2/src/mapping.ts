@@ -80,7 +80,7 @@ function answerWithoutPlace(
  * How many clusters from `index` on, up to the index `end`, are of this kind and, if `at` is given, follow
  * each other in the file.
  */
-export function runLength(
+function runLength(
   geometry: Geometry,
   table: ClusterTable,
   index: number,

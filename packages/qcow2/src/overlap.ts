@@ -1,16 +1,25 @@
 /**
- * Keeps guest data out of the image's own structures.
+ * Keeps guest data out of the image's own structures, and these out of each other.
  *
  * In a damaged image an entry may lead to the header or to a table, or a cluster in use may have a refcount
- * of 0. Before bytes go to a cluster it is compared with the structures that are known: header, active L1
- * table, refcount table, snapshot table, and the L2 tables and refcount blocks seen so far. QEMU does the
- * same by default and in these words.
+ * of 0. Before bytes go to a cluster, and before a table is changed for the first time, the place is compared
+ * with the structures that are known: header, active L1 table, refcount table, snapshot table, and the L2
+ * tables and refcount blocks seen so far. QEMU does the same by default and in these words.
  */
 import { DiskError } from '@strata/block';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
 import type { Refcounts } from './refcounts.ts';
 import type { ClusterTables } from './tables.ts';
+
+/** Names of structures, as QEMU has them. */
+type Structure =
+  | 'qcow2_header'
+  | 'active L1 table'
+  | 'active L2 table'
+  | 'refcount table'
+  | 'refcount block'
+  | 'snapshot table';
 
 /** Knows where the structures of one image are. */
 export class Structures {
@@ -26,30 +35,37 @@ export class Structures {
     this.#refcounts = refcounts;
   }
 
-  /** The structure that `length` bytes at `at`, which is in a cluster with data, would damage. */
-  at(at: number, length: number): string | undefined {
-    const end = at + length;
-    const l1 = this.#l2.parent;
-    const { table, blocks } = this.#refcounts;
+  /** The structure that `length` bytes at `at` would damage, if they are not the structure `self`. */
+  at(at: number, length: number, self?: Structure): Structure | undefined {
     const { clusterSize } = this.#geometry;
-    if (at < clusterSize) return 'qcow2_header';
-    if (at < l1.at + l1.entries * 8 && l1.at < end) return 'active L1 table';
-    if (at < table.at + table.entries * 8 && table.at < end) return 'refcount table';
+    const { table, blocks } = this.#refcounts;
     const { snapshotsAt, snapshotCount } = this.#header;
-    if (snapshotCount > 0 && at < snapshotsAt + snapshotCount * 40 && snapshotsAt < end)
-      return 'snapshot table';
-    for (let cluster = at - (at % clusterSize); cluster < end; cluster += clusterSize) {
-      if (this.#l2.isAt(cluster)) return 'active L2 table';
-      if (blocks.isAt(cluster)) return 'refcount block';
+    const l1 = this.#l2.parent;
+    const touches = (start: number, bytes: number): boolean => at < start + bytes && start < at + length;
+    if (touches(0, clusterSize)) return 'qcow2_header';
+    if (self !== 'active L1 table' && touches(l1.at, l1.entries * 8)) return 'active L1 table';
+    if (self !== 'refcount table' && touches(table.at, table.entries * 8)) return 'refcount table';
+    if (touches(snapshotsAt, snapshotCount * 40)) return 'snapshot table';
+    for (let cluster = at - (at % clusterSize); cluster < at + length; cluster += clusterSize) {
+      if (self !== 'active L2 table' && this.#l2.isAt(cluster)) return 'active L2 table';
+      if (self !== 'refcount block' && blocks.isAt(cluster)) return 'refcount block';
     }
     return undefined;
   }
 
-  /** @throws {DiskError} corrupt if bytes at `at` would damage a structure */
-  check(at: number, length: number): void {
-    const structure = this.at(at, length);
+  /** @throws {DiskError} corrupt if bytes at `at`, guest data or the structure `self`, would damage another one */
+  check(at: number, length: number, self?: Structure): void {
+    const structure = this.at(at, length, self);
     if (structure === undefined) return;
-    const message = `Preventing invalid write on metadata (overlaps with ${structure})`;
+    const message = `Preventing invalid write on ${self ?? 'metadata'} (overlaps with ${structure})`;
     throw new DiskError('corrupt', message, { offset: at, spec: 'qcow2.txt, "Host cluster management"' });
+  }
+
+  /** Checks the tables that the header leads to. @throws {DiskError} corrupt */
+  checkHeader(): void {
+    const l1 = this.#l2.parent;
+    const { table } = this.#refcounts;
+    if (l1.entries > 0) this.check(l1.at, l1.entries * 8, 'active L1 table');
+    this.check(table.at, table.entries * 8, 'refcount table');
   }
 }

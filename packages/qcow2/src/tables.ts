@@ -22,6 +22,8 @@ export interface ClusterTable {
   readonly at: HostOffset;
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** Somebody has made sure that nothing else is changed with it. Who changes it looks here first. */
+  mayChange: boolean;
   /** The bytes that the file does not have yet; empty if `from` is not below `to`. */
   dirtyFrom: number;
   dirtyTo: number;
@@ -33,6 +35,7 @@ export const NO_TABLE: ClusterTable = {
   at: hostOffset(0),
   bytes: new Uint8Array(0),
   view: tableOf(new Uint8Array(0)),
+  mayChange: false,
   dirtyFrom: 0,
   dirtyTo: 0,
 };
@@ -158,7 +161,7 @@ export class ClusterTables {
   create(index: number, at: HostOffset, content?: Uint8Array): ClusterTable {
     const bytes = new Uint8Array(this.#tableBytes);
     if (content !== undefined) bytes.set(content);
-    const table = { index, at, bytes, view: tableOf(bytes), dirtyFrom: 0, dirtyTo: this.#tableBytes };
+    const table = { ...newTable(index, at, bytes), mayChange: true, dirtyTo: this.#tableBytes };
     this.forget(index);
     this.#places.add(at);
     this.#dirty.set(index, table);
@@ -226,10 +229,14 @@ export class ClusterTables {
     const now = this.#describe(index);
     if (this.peek(index) !== undefined || now.kind !== 'table' || now.at !== entry.at) return;
     this.#places.add(entry.at);
-    this.#clean.set(index, { index, at: entry.at, bytes, view: tableOf(bytes), dirtyFrom: 0, dirtyTo: 0 });
+    this.#clean.set(index, newTable(index, entry.at, bytes));
   }
 
   #describe(index: number): TableEntry {
     return this.#kind.describe(this.parent.high(index), this.parent.low(index), index);
   }
+}
+
+function newTable(index: number, at: HostOffset, bytes: Uint8Array): ClusterTable {
+  return { index, at, bytes, view: tableOf(bytes), mayChange: false, dirtyFrom: 0, dirtyTo: 0 };
 }

@@ -76,7 +76,7 @@ function markedSectors(count: number, numberOf: (sector: number) => number): Uin
 }
 
 /** What is below: marked sectors or nothing, `size` bytes of it. */
-export async function belowOf(start: Start, size: number): Promise<BlockSource> {
+async function belowOf(start: Start, size: number): Promise<BlockSource> {
   const below = new MemoryDevice(size);
   if (start.backed) await below.write(markedSectors(size / SECTOR, belowValue), 0);
   return below;

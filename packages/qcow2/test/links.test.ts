@@ -55,24 +55,66 @@ describe('a table that a snapshot shares', () => {
 describe('a table whose exclusive bit is clear', () => {
   test('stays where it is if its refcount is 1, and gets the bit', async () => {
     const made = await newImage({ size: 8 * K64 });
-    const { links, l2 } = made.image;
+    const { l2 } = made.image;
     await write(made.image, filled(K64, 1), 0, made.below);
+    await made.image.barrier.run();
     const { at } = await l2.get(0);
-    l2.parent.set(0, 0, at);
-    assert.equal(links.peek(0), undefined);
-    await links.make(0);
-    assert.equal(links.peek(0)?.at, at);
-    assert.deepEqual(await faultsOf(made), []);
+    await made.memory.write(Uint8Array.of(0), l2.parent.at);
+    const again = await reopened(made.memory);
+    await again.image.l2.get(0);
+    assert.equal(again.image.links.peek(0), undefined);
+    await again.image.links.make(0);
+    assert.equal(again.image.links.peek(0)?.at, at);
+    assert.deepEqual(await faultsOf(again), []);
   });
 
   test('is corrupt if its refcount is 0', async () => {
     const made = await newImage({ size: 8 * K64 });
-    const { links, l2, refcounts } = made.image;
     await write(made.image, filled(K64, 1), 0, made.below);
+    await made.image.close();
+    const again = await reopened(made.memory);
+    const { refcounts, l2, links } = again.image;
     const { at } = await l2.get(0);
-    l2.parent.set(0, 0, at);
     refcounts.fill(await refcounts.blocks.get(0), at / K64, 1, 0);
     await assert.rejects(links.make(0), { code: 'corrupt', message: /refcount of 0/ });
+  });
+});
+
+describe('in a damaged image', () => {
+  test('a table that lies on another structure can be read but not changed', async () => {
+    // The refcount table, a refcount block, the L1 table itself.
+    for (const cluster of [1, 2, 3]) {
+      const made = await newImage({ size: 8 * K64 });
+      await made.memory.write(Uint8Array.of(0x80, 0, 0, 0, 0, cluster, 0, 0), 3 * K64);
+      const { image, file } = await reopened(made.memory);
+      await image.refcounts.get(0);
+      await image.l2.get(0);
+      const message = /^Preventing invalid write on [a-zL12 ]+ \(overlaps with [a-zL12 ]+\)$/;
+      await assert.rejects(write(image, filled(10, 1), 7 * K64, made.below), { code: 'corrupt', message });
+      assert.equal(file.changes.length, 0);
+    }
+  });
+
+  test('a table with the exclusive bit and two uses is copied all the same', async () => {
+    const made = await newImage({ size: 8 * K64 });
+    await write(made.image, filled(K64, 1), 0, made.below);
+    await made.image.close();
+    const { image } = await reopened(made.memory);
+    const { at } = await image.l2.get(0);
+    image.refcounts.fill(await image.refcounts.blocks.get(0), at / K64, 1, 2);
+    await image.links.make(0);
+    assert.notEqual(image.links.peek(0)?.at, at);
+  });
+
+  test('an L1 or refcount table that lies on another structure stops every change', async () => {
+    const made = await newImage({ size: 8 * K64 });
+    const header = Buffer.from(made.memory.bytes().subarray(0, 72));
+    header.writeBigUInt64BE(BigInt(K64), 40);
+    await made.memory.write(header, 0);
+    const { image, file } = await reopened(made.memory);
+    const message = 'Preventing invalid write on active L1 table (overlaps with refcount table)';
+    await assert.rejects(write(image, filled(10, 1), 0, made.below), { code: 'corrupt', message });
+    assert.equal(file.changes.length, 0);
   });
 });
 

@@ -37,7 +37,7 @@ function tableWith(entries: readonly Words[], at: HostOffset = hostOffset(0x3000
   entries.forEach(([high, low], index) => {
     setEntry(view, index, high, low);
   });
-  return { index: 0, at, bytes, view, dirtyFrom: 0, dirtyTo: 0 };
+  return { index: 0, at, bytes, view, mayChange: true, dirtyFrom: 0, dirtyTo: 0 };
 }
 
 const map = (entries: readonly Words[], offset: number, limit = 2 ** 40) =>
