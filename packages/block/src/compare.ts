@@ -12,7 +12,7 @@ import { isZeroRange } from './zeros.ts';
 
 /** What a comparison may be told. */
 export interface CompareOptions extends TransferOptions {
-  /** Bytes of one read; 256 KiB if not given. */
+  /** Bytes of one read; 512 KiB if not given. */
   readonly bufferSize?: number;
   /** Pieces in flight; 4 if not given. */
   readonly parallel?: number;
@@ -34,7 +34,7 @@ export async function compare(
   b: BlockSource,
   options: CompareOptions = {},
 ): Promise<number | undefined> {
-  const { bufferSize = 1 << 18, parallel = 4 } = options;
+  const { bufferSize = 1 << 19, parallel = 4 } = options;
   const total = Math.max(a.size, b.size);
   const left = extentCursor(a, total);
   const right = extentCursor(b, total);
@@ -62,13 +62,26 @@ export async function compare(
     const { offset, length } = piece;
     const one = piece.a && buffer.subarray(0, length);
     const other = piece.b && buffer.subarray(bufferSize, bufferSize + length);
-    await Promise.all([one && fill(piece.a, one, offset), other && fill(piece.b, other, offset)]);
+    await Promise.all([one && readAside(piece.a, one, offset), other && fill(piece.b, other, offset)]);
     const difference = one && other ? firstDifference(one, other) : firstNonZero(one ?? other);
     if (difference !== undefined) first = Math.min(first ?? total, offset + difference);
   };
 
   await runPipeline({ total, parallel, bufferSize: 2 * bufferSize, next, work }, options);
   return first;
+}
+
+/** Shorter pieces are not worth a trip through the thread pool. */
+const SHORT = 1 << 16;
+
+/** Reads on another thread, while this one reads the other disk from the page cache. */
+async function readAside(source: BlockSource | undefined, into: Uint8Array, offset: number): Promise<void> {
+  if (into.length < SHORT) return fill(source, into, offset);
+  try {
+    await source?.read(into, offset);
+  } catch (error) {
+    throw withContext(error, { offset });
+  }
 }
 
 async function fill(source: BlockSource | undefined, into: Uint8Array, offset: number): Promise<void> {

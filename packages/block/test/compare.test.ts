@@ -99,7 +99,7 @@ test('an abort and a failing read end it', async () => {
   const bad = faulty(a, ({ offset }) =>
     offset === 262_144 ? { fail: new DiskError('io', 'Input/output error') } : undefined,
   );
-  await assert.rejects(compare(b, bad), (error: DiskError) => {
+  await assert.rejects(compare(b, bad, { bufferSize: 262_144 }), (error: DiskError) => {
     assert.equal(error.code, 'io');
     assert.equal(error.context.offset, 262_144);
     return true;

@@ -13,7 +13,8 @@ import { hostError } from '../errno.ts';
 import { DiskError } from '../errors.ts';
 import { Lifetime } from '../lifetime.ts';
 import { type CachedRead, cachedRead } from '../posix/cached-read.ts';
-import { punch, runAt, zeroAllocated } from '../posix/holes.ts';
+import { FileExtents } from '../posix/file-extents.ts';
+import { punch, zeroAllocated } from '../posix/holes.ts';
 import type { Libc } from '../posix/libc.ts';
 import { changeLock, LOCKS, type LockMode } from '../posix/locks.ts';
 import { type Done, readAll, writeAll } from '../posix/transfer.ts';
@@ -56,16 +57,12 @@ export class FileDevice implements HostFile, FileSource {
   readonly #file: OpenedFile;
   readonly #libc: Libc | undefined;
   readonly #cachedRead: CachedRead | undefined;
+  readonly #extents: FileExtents;
   readonly #flush: () => Promise<void>;
   readonly #lifetime = new Lifetime();
   #size: number;
   #mode: LockMode = LOCKS.none;
   #nameIsDurable: boolean;
-  /** False once the file system has said that it does not tell holes. */
-  #tellsHoles: boolean;
-  /** The run of data that was found last. To call a hole data is right; to call data a hole is not. */
-  #data = { start: 0, end: 0 };
-
   constructor(file: OpenedFile) {
     const native = file.libc !== undefined;
     this.caps = Object.freeze({
@@ -76,7 +73,7 @@ export class FileDevice implements HostFile, FileSource {
     this.#file = file;
     this.#libc = file.libc;
     this.#size = file.size;
-    this.#tellsHoles = native;
+    this.#extents = new FileExtents(file.libc, file.fd);
     this.#nameIsDurable = file.syncFolder === undefined;
     this.#cachedRead = file.libc && cachedRead(file.libc, file.fd, file.medium === 'memory');
     this.#flush = coalescedFlush(() => this.#sync());
@@ -140,7 +137,7 @@ export class FileDevice implements HostFile, FileSource {
   }
 
   tryExtentAt(offset: number, limit: number): Extent | undefined {
-    if (this.#file.medium === 'remote' && !this.#isKnownData(offset)) return undefined;
+    if (this.#file.medium === 'remote' && !this.#extents.knows(offset)) return undefined;
     return this.#extent(offset, limit);
   }
 
@@ -221,7 +218,7 @@ export class FileDevice implements HostFile, FileSource {
     } catch (error) {
       throw hostError(error, { path: this.path, op, ...(op !== 'flush' && { offset }) });
     } finally {
-      if (op !== 'flush') this.#data = { start: 0, end: 0 };
+      if (op !== 'flush') this.#extents.forget();
       this.#lifetime.leave();
     }
   }
@@ -230,37 +227,12 @@ export class FileDevice implements HostFile, FileSource {
     if (end > this.#size) this.#size = end;
   }
 
-  #isKnownData(offset: number): boolean {
-    return offset >= this.#data.start && offset < this.#data.end;
-  }
-
   #extent(offset: number, limit: number): Extent {
     this.#lifetime.check();
     checkRange(offset, 1, Number.MAX_SAFE_INTEGER);
     if (!(limit >= 1)) throw new RangeError(`extent of at most ${limit} bytes`);
-    if (offset >= this.#size) return { offset, length: limit, kind: 'zero', depth: 1 };
-    const inside = Math.min(limit, this.#size - offset);
-    if (!this.#isKnownData(offset)) {
-      const hole = this.#lookUp(offset);
-      if (hole !== undefined)
-        return { offset, length: Math.min(hole - offset, limit), kind: 'zero', depth: 1 };
-    }
-    return { offset, length: Math.min(inside, this.#data.end - offset), kind: 'data', depth: 1 };
-  }
-
-  /** Where the hole at `offset` ends; undefined if data is there, whose run is then known. */
-  #lookUp(offset: number): number | undefined {
-    const run = this.#libc && this.#tellsHoles ? this.#runAt(this.#libc, offset) : undefined;
-    if (run?.data === false) return run.end;
-    this.#data = { start: offset, end: run?.end ?? this.#size };
-    return undefined;
-  }
-
-  #runAt(libc: Libc, offset: number): { readonly data: boolean; readonly end: number } | undefined {
     try {
-      const run = runAt(libc, this.#file.fd, offset, this.#size);
-      this.#tellsHoles = run !== undefined;
-      return run;
+      return this.#extents.at(offset, limit, this.#size);
     } catch (error) {
       throw hostError(error, { path: this.path });
     }
