@@ -20,6 +20,8 @@ import type { Quarantine } from './quarantine.ts';
 import type { Refcounts } from './refcounts.ts';
 import { type ClusterTable, NO_TABLE } from './tables.ts';
 
+const SPEC = 'qcow2.txt, "Host cluster management"';
+
 /** Clusters in a row that were just allocated. */
 export interface HostRun {
   readonly at: HostOffset;
@@ -160,6 +162,10 @@ export class Allocator {
     const { structures, geometry } = this.#parts;
     if (block === NO_TABLE || block.mayChange) return block;
     structures.check(block.at, geometry.clusterSize, 'refcount block');
+    if (this.#parts.refcounts.blocks.isShared(block)) {
+      const message = `two entries of the refcount table lead to 0x${block.at.toString(16)}`;
+      throw new DiskError('corrupt', message, { offset: block.at, spec: SPEC });
+    }
     block.mayChange = true;
     return block;
   }
@@ -295,6 +301,6 @@ export class Allocator {
       at === 0
         ? `Preventing invalid allocation of ${what} at offset 0`
         : `Preventing invalid allocation of ${what} at 0x${at.toString(16)} (overlaps with ${structure})`;
-    throw new DiskError('corrupt', message, { offset: at, spec: 'qcow2.txt, "Host cluster management"' });
+    throw new DiskError('corrupt', message, { offset: at, spec: SPEC });
   }
 }

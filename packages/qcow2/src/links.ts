@@ -134,8 +134,7 @@ export class Links {
 
   #isSingle(uses: number, at: number): boolean {
     if (uses > 0) return uses === 1;
-    const what = `the cluster at 0x${at.toString(16)} is in use with a refcount of 0`;
-    throw new DiskError('corrupt', what, { offset: at, spec: 'qcow2.txt, "Host cluster management"' });
+    throw corrupt(at, 'a refcount of 0 belongs to the cluster in use at');
   }
 
   async #make(l1Index: number): Promise<void> {
@@ -152,6 +151,7 @@ export class Links {
         return;
       }
       structures.check(table.at, geometry.clusterSize, 'active L2 table');
+      if (l2.isShared(table)) throw corrupt(table.at, 'two entries of the L1 table lead to');
       const cluster = clusterIndexOf(geometry, table.at);
       const uses = refcounts.peek(cluster);
       if (uses === undefined) {
@@ -183,4 +183,9 @@ export function compressedClusters(
   const first = clusterIndexOf(geometry, at);
   const last = clusterIndexOf(geometry, at + compressedMaxLength(geometry, high, low) - 1);
   return { first, count: last - first + 1 };
+}
+
+function corrupt(at: number, what: string): DiskError {
+  const message = `${what} 0x${at.toString(16)}`;
+  return new DiskError('corrupt', message, { offset: at, spec: 'qcow2.txt, "Host cluster management"' });
 }

@@ -78,8 +78,8 @@ export class ClusterTables {
   /** Changed tables, and those whose write is under way. */
   readonly #dirty = new Map<number, ClusterTable>();
   readonly #loading = new Map<number, Promise<void>>();
-  /** Where tables were seen, so that nothing else is written there. */
-  readonly #places = new Set<number>();
+  /** Where tables were seen, so that nothing else is written there, and whose they are: the first one's. */
+  readonly #places = new Map<number, number>();
 
   constructor(file: HostSource, parent: WordTable, geometry: Geometry, kind: TableKind) {
     this.#file = file;
@@ -106,6 +106,11 @@ export class ClusterTables {
   /** True if a table was seen to be at this host cluster. */
   isAt(at: number): boolean {
     return this.#places.has(at);
+  }
+
+  /** True if another entry of the parent was seen to lead to the same place: the image is damaged. */
+  isShared(table: ClusterTable): boolean {
+    return this.#places.get(table.at) !== table.index;
   }
 
   /** The table `index`, `NO_TABLE` if there is none, or undefined: call `load`, which also tells errors. */
@@ -163,7 +168,7 @@ export class ClusterTables {
     if (content !== undefined) bytes.set(content);
     const table = { ...newTable(index, at, bytes), mayChange: true, dirtyTo: this.#tableBytes };
     this.forget(index);
-    this.#places.add(at);
+    this.#places.set(at, index);
     this.#dirty.set(index, table);
     this.parent.set(index, encodeHigh(at, this.#kind.exclusiveBit), encodeLow(at));
     return table;
@@ -172,7 +177,7 @@ export class ClusterTables {
   /** Drops a table from memory with its changes; the parent's loaded entry is about to lead elsewhere. */
   forget(index: number): void {
     const entry = this.#describe(index);
-    if (entry.kind === 'table') this.#places.delete(entry.at);
+    if (entry.kind === 'table' && this.#places.get(entry.at) === index) this.#places.delete(entry.at);
     this.#dirty.delete(index);
     this.#clean.delete(index);
   }
@@ -228,7 +233,7 @@ export class ClusterTables {
     // While we read, the entry may have come to lead elsewhere; what we have is then not the table any more.
     const now = this.#describe(index);
     if (this.peek(index) !== undefined || now.kind !== 'table' || now.at !== entry.at) return;
-    this.#places.add(entry.at);
+    if (!this.#places.has(entry.at)) this.#places.set(entry.at, index);
     this.#clean.set(index, newTable(index, entry.at, bytes));
   }
 

@@ -113,6 +113,18 @@ describe('in a damaged image', () => {
     await assert.rejects(allocator.allocate(1), { code: 'corrupt', message: /overlaps with refcount table/ });
   });
 
+  test('a refcount block that two entries lead to ends the search at once', async () => {
+    const { allocator, refcounts } = await newImage();
+    const { table, blocks } = refcounts;
+    const block = await blocks.get(0);
+    refcounts.fill(block, 0, 64, 1);
+    for (let index = 1; index < 64; index++) table.set(index, 0, block.at);
+    await assert.rejects(allocator.allocate(1), {
+      code: 'corrupt',
+      message: /^two entries .* lead to 0x400$/,
+    });
+  });
+
   test('a cluster with refcount 0 cannot be dropped', async () => {
     const { allocator } = await newImage();
     await assert.rejects(allocator.drop(50, 1), { code: 'corrupt', message: /0x6400 .* refcount of 0/ });

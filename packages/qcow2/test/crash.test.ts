@@ -1,6 +1,6 @@
 /** A power cut at any moment: what was flushed is there, what was not is old or new, nothing is damaged. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { MemoryDevice } from '@strata/block';
 import { qemuImg, qemuIo, requires, temporaryFolder } from '@strata/testkit';
@@ -15,6 +15,7 @@ import {
   runChanges,
   type Start,
 } from './crash-run.ts';
+import { contentOf, selections, windowsOf } from './crash-states.ts';
 import { seeded } from './random.ts';
 
 const SHAPES: readonly (Omit<CreateQcow2Options, 'size'> & { readonly clusters: number })[] = [
@@ -176,6 +177,24 @@ test('punching released clusters out of the file harms nobody at any moment', as
     image: { discardHost: true },
   });
   await assertSurvives(run, 21);
+});
+
+test('qemu-img check agrees on contents that a power cut leaves', requires('qemu-img'), async () => {
+  await using folder = await temporaryFolder();
+  const path = folder.file('cut.qcow2');
+  const start = await freshImage({ version: 3, clusterSize: 4096, size: 65_536 }, false);
+  const run = await runChanges(start, randomBatches(seeded(31), 128, 20, 8), { seed: 31 });
+  const random = seeded(32);
+  let judged = 0;
+  for (const window of windowsOf(run.file)) {
+    const all = [...selections(window, random, () => random.below(2) === 0)];
+    for (let i = 0; i < 3; i++, judged++) {
+      await writeFile(path, contentOf(start.bytes, window, random.pick(all)));
+      const { status, report } = await qemuImg.check(path);
+      assert.ok(status === 0 || status === 3, `window ${window.from}: ${JSON.stringify(report)}`);
+    }
+  }
+  assert.ok(judged > 20, `${judged} contents`);
 });
 
 const directed: readonly GuestChange[][] = [

@@ -76,7 +76,7 @@ describe('a table whose exclusive bit is clear', () => {
     const { refcounts, l2, links } = again.image;
     const { at } = await l2.get(0);
     refcounts.fill(await refcounts.blocks.get(0), at / K64, 1, 0);
-    await assert.rejects(links.make(0), { code: 'corrupt', message: /refcount of 0/ });
+    await assert.rejects(links.make(0), { code: 'corrupt', message: /refcount of 0 .* in use at 0x/ });
   });
 });
 
@@ -104,6 +104,18 @@ describe('in a damaged image', () => {
     image.refcounts.fill(await image.refcounts.blocks.get(0), at / K64, 1, 2);
     await image.links.make(0);
     assert.notEqual(image.links.peek(0)?.at, at);
+  });
+
+  test('a table that two entries lead to can be read but not changed', async () => {
+    const made = await newImage({ size: 2 ** 30 });
+    await write(made.image, filled(K64, 1), 0, made.below);
+    await made.image.close();
+    await made.memory.write(made.memory.bytes().slice(3 * K64, 3 * K64 + 8), 3 * K64 + 8);
+    const { image } = await reopened(made.memory);
+    const reach = image.geometry.l2Reach;
+    assert.deepEqual(await bytesOf(image, reach, 100), await bytesOf(image, 0, 100));
+    const message = 'two entries of the L1 table lead to 0x40000';
+    await assert.rejects(write(image, filled(10, 1), 2 * K64, made.below), { code: 'corrupt', message });
   });
 
   test('an L1 or refcount table that lies on another structure stops every change', async () => {
