@@ -14,6 +14,7 @@
  */
 import { DiskError } from '@strata/block';
 import { MAX_REFCOUNT_TABLE_BYTES } from './format.ts';
+import { findFreeRun } from './free-run.ts';
 import { type Geometry, type HostOffset, hostOffset } from './geometry.ts';
 import type { Structures } from './overlap.ts';
 import type { Quarantine } from './quarantine.ts';
@@ -36,12 +37,6 @@ export interface AllocatorParts {
   readonly refcounts: Refcounts;
   readonly quarantine: Quarantine;
   readonly structures: Structures;
-}
-
-interface FoundRun {
-  readonly first: number;
-  readonly absent: readonly number[];
-  readonly missing: number | undefined;
 }
 
 /** Allocates the clusters of one image. */
@@ -95,11 +90,11 @@ export class Allocator {
    * @throws {DiskError} corrupt, no-space
    */
   async allocateInOneRun(count: number): Promise<HostRun> {
-    const { refcounts } = this.#parts;
+    const { refcounts, geometry } = this.#parts;
     await refcounts.table.loadAll();
     let from = this.#lowestFree;
     for (;;) {
-      const { first, absent, missing } = this.#findRun(count, from);
+      const { first, absent, missing } = findFreeRun(refcounts, geometry, count, from);
       if (missing === undefined) return this.#claimRun(first, count, absent);
       from = first;
       if (missing < refcounts.table.entries) await refcounts.blocks.load(missing);
@@ -181,15 +176,7 @@ export class Allocator {
     for (let index = 0; index < table.entries; index += wordsPerCluster)
       if (!table.isLoaded(index)) return undefined;
     const start = blockIndex * refcountBlockEntries;
-    let newBlocks = 1;
-    let tableClusters = 0;
-    for (;;) {
-      const entries = Math.max(blockIndex + newBlocks, Math.ceil(table.entries * 1.5));
-      tableClusters = Math.ceil(entries / wordsPerCluster);
-      const needed = Math.ceil((tableClusters + newBlocks) / refcountBlockEntries);
-      if (needed <= newBlocks) break;
-      newBlocks = needed;
-    }
+    const { newBlocks, tableClusters } = sizeOfGrowth(geometry, table.entries, blockIndex);
     if (tableClusters * clusterSize > MAX_REFCOUNT_TABLE_BYTES)
       throw new DiskError('no-space', 'the image is full: its refcount table cannot grow past 8 MiB');
     const count = tableClusters + newBlocks;
@@ -204,36 +191,6 @@ export class Allocator {
     }
     this.#used(start, count);
     return blocks.peek(blockIndex);
-  }
-
-  /**
-   * The lowest free run from the cluster `from` on for `count` clusters and, after them, the blocks of the
-   * regions in it that have none. If a block must be loaded, or the table does not reach that far, `missing`
-   * is its number, and the clusters below `first` are known to be no place. A run may be longer than a
-   * region, so the first cluster of each region cannot become its block here.
-   */
-  #findRun(count: number, from: number): FoundRun {
-    const { refcounts, geometry } = this.#parts;
-    const { refcountBlockEntries } = geometry;
-    let first = from;
-    let absent: number[] = [];
-    let region = -1;
-    let block: ClusterTable = NO_TABLE;
-    for (let cluster = first; cluster < first + count + absent.length; cluster++) {
-      const index = cluster % refcountBlockEntries;
-      if (region < 0 || index === 0) {
-        region = Math.floor(cluster / refcountBlockEntries);
-        const next = region < refcounts.table.entries ? refcounts.blocks.peek(region) : undefined;
-        if (next === undefined) return { first, absent, missing: region };
-        block = next;
-        if (block === NO_TABLE) absent.push(region);
-      }
-      if (block !== NO_TABLE && refcounts.read(block, index) !== 0) {
-        first = cluster + 1;
-        absent = [];
-      }
-    }
-    return { first, absent, missing: undefined };
   }
 
   #claimRun(first: number, count: number, absent: readonly number[]): HostRun {
@@ -302,5 +259,19 @@ export class Allocator {
         ? `Preventing invalid allocation of ${what} at offset 0`
         : `Preventing invalid allocation of ${what} at 0x${at.toString(16)} (overlaps with ${structure})`;
     throw new DiskError('corrupt', message, { offset: at, spec: SPEC });
+  }
+}
+
+/** How large the next refcount table is, and how many blocks count it and themselves. */
+function sizeOfGrowth(
+  geometry: Geometry,
+  entries: number,
+  blockIndex: number,
+): { readonly newBlocks: number; readonly tableClusters: number } {
+  for (let newBlocks = 1; ; newBlocks++) {
+    const needed = Math.max(blockIndex + newBlocks, Math.ceil(entries * 1.5));
+    const tableClusters = Math.ceil(needed / geometry.wordsPerCluster);
+    if (tableClusters + newBlocks <= newBlocks * geometry.refcountBlockEntries)
+      return { newBlocks, tableClusters };
   }
 }
