@@ -8,11 +8,17 @@
 import { loadedLibc } from './libc.ts';
 
 /**
- * Ends the process with `status` after standard output and error have been taken. Handlers of `exit` do not
- * run. Everything that is to survive must have been closed.
+ * Ends the process with `status` after `streams` have been taken. Handlers of `exit` do not run. Everything that
+ * is to survive must have been closed.
+ *
+ * @param streams standard output and error if not given; a program that writes to their descriptors itself names
+ *   none, because making the streams takes time
  */
-export async function endProcess(status: number): Promise<never> {
-  await Promise.all([drained(process.stdout), drained(process.stderr)]);
+export async function endProcess(
+  status: number,
+  streams: readonly NodeJS.WriteStream[] = [process.stdout, process.stderr],
+): Promise<never> {
+  await Promise.all(streams.map(drained));
   loadedLibc()?.exit(status);
   process.exit(status);
 }
