@@ -6,11 +6,15 @@
  * cannot lead out of an allowed folder between the two.
  */
 
-import { realpath } from 'node:fs/promises';
+import { realpath as realpathCall } from 'node:fs';
 import { resolve, sep } from 'node:path';
+import { promisify } from 'node:util';
 import type { BackingReference } from '@strata/block';
 import { DiskError } from '@strata/block';
 import { printable, referencePath } from './reference.ts';
+
+/** Not from node:fs/promises, which takes longer to load than a small command has. */
+const realpath = promisify(realpathCall.native);
 
 /** The policy over names that come out of images. */
 export interface OpenGate {

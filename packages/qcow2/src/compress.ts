@@ -9,11 +9,14 @@
  *
  * Spec: qcow2.txt, "Cluster mapping", Compressed Clusters Descriptor.
  */
-import { constants, createInflateRaw, inflateRaw, type ZlibOptions } from 'node:zlib';
+import type { ZlibOptions } from 'node:zlib';
 import { DiskError, type HostSource } from '@strata/block';
 import { LRUCache } from 'lru-cache';
 import { compressedAt, compressedMaxLength } from './entries.ts';
 import type { Geometry } from './geometry.ts';
+
+/** Loading it takes as long as a small command, and most images have no compressed clusters. */
+const zlib = () => process.getBuiltinModule('node:zlib');
 
 /** Bytes of decoded clusters to keep: neighbouring small reads then inflate a cluster once. */
 const KEEP_BYTES = 8 * 1024 * 1024;
@@ -30,10 +33,10 @@ export function inflate(stream: Uint8Array, length: number): Promise<Uint8Array>
     windowBits: 15,
     chunkSize: Math.max(length, 64),
     maxOutputLength: length,
-    finishFlush: constants.Z_SYNC_FLUSH,
+    finishFlush: zlib().constants.Z_SYNC_FLUSH,
   };
   return new Promise((resolve, reject) => {
-    inflateRaw(stream, options, (error, bytes) => {
+    zlib().inflateRaw(stream, options, (error, bytes) => {
       if (error === null && bytes.length === length) resolve(bytes);
       else inflatePrefix(stream, length).then(resolve, reject);
     });
@@ -42,6 +45,7 @@ export function inflate(stream: Uint8Array, length: number): Promise<Uint8Array>
 
 /** The same for a stream that does not end where the cluster does. */
 async function inflatePrefix(stream: Uint8Array, length: number): Promise<Uint8Array> {
+  const { constants, createInflateRaw } = zlib();
   const inflater = createInflateRaw({ windowBits: 15, finishFlush: constants.Z_SYNC_FLUSH });
   inflater.end(stream);
   const bytes = new Uint8Array(length);
