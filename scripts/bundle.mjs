@@ -9,7 +9,7 @@ const built = 'packages/img/dist';
 
 await build({
   stdin: {
-    contents: "export { main } from './cli.js'; export { processTerminal } from './terminal.js';",
+    contents: "export { main } from './cli.js'; export { runProgram } from './program.js';",
     resolveDir: `${built}/src`,
   },
   outfile: `${built}/img.cjs`,

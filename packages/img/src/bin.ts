@@ -1,8 +1,4 @@
-/** The program `img`: the command on this process's words and streams. */
-import { main } from './cli.ts';
-import { processTerminal } from './terminal.ts';
+/** The program `img`, unbundled. */
+import { runProgram } from './program.ts';
 
-// `main` never rejects.
-void main(process.argv.slice(2), processTerminal).then((status) => {
-  process.exitCode = status;
-});
+void runProgram();

@@ -1,7 +1,8 @@
 /**
  * Files of the host as places for images, with the locks that QEMU's tools would take.
  */
-import { realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs';
+import { promisify } from 'node:util';
 import { type FileSource, type HostSource, LOCKS, type LockMode, openFile } from '@strata/block';
 import type { FileUse, Place, Places } from '@strata/chain';
 import { changedFile, type HostChanges } from './host.ts';
@@ -52,6 +53,9 @@ export function filePlaces({ locks, unsafe }: FileManner): Places {
   };
 }
 
+/** Not from node:fs/promises, which takes longer to load than the call. */
+const realPathOf = promisify(realpath.native);
+
 /** What makes a host's flush do nothing. */
 const neverFlushed: HostChanges = { flush: () => Promise.resolve() };
 
@@ -63,7 +67,7 @@ async function placeOf<Host extends HostSource>(
   return {
     host,
     identity: file.identity,
-    realPath: await realpath(file.path).catch(() => undefined),
+    realPath: await realPathOf(file.path).catch(() => undefined),
     lock: async (use) => file.lock(locks(use)),
   };
 }
