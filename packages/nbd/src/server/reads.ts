@@ -32,12 +32,8 @@ export class Reads {
 
   /** Answers without waiting. False: nothing was answered. */
   tryAnswer(request: RequestHeader): boolean {
-    const { offset, length } = request;
-    if (length > longestAtOnce) return false;
-    const whole = mustBeWhole(request, this.#structured) || this.#known.covers(offset, length);
-    return whole || this.#known.learn(this.#source, offset, length)
-      ? this.#tryWhole(request)
-      : this.#tryPieces(request);
+    if (request.length > longestAtOnce) return false;
+    return this.#isWhole(request) ? this.#tryWhole(request) : this.#tryPieces(request);
   }
 
   #tryWhole(request: RequestHeader): boolean {
@@ -66,19 +62,30 @@ export class Reads {
    * Fills a buffer of `readBufferLength` with the whole reply, and resolves with its length.
    * @throws what the disk rejects with; nothing is written to `into` any more then
    */
-  async fill(request: Readonly<RequestHeader>, into: Buffer): Promise<number> {
-    const { offset, length } = request;
-    if (mustBeWhole(request, this.#structured)) {
-      const start = writeWholeHeader(into, 0, request, this.#structured);
-      await this.#source.read(into.subarray(start, start + length), offset);
-      return start + length;
-    }
-    const plan = new ReadPlan(offset, length);
+  fill(request: RequestHeader, into: Buffer): Promise<number> {
+    return this.#isWhole(request) ? this.#fillWhole(request, into) : this.#fillPieces(request, into);
+  }
+
+  #fillWhole(request: RequestHeader, into: Buffer): Promise<number> {
+    const start = writeWholeHeader(into, 0, request, this.#structured);
+    const end = start + request.length;
+    return this.#source.read(into.subarray(start, end), request.offset).then(() => end);
+  }
+
+  async #fillPieces(request: RequestHeader, into: Buffer): Promise<number> {
+    const plan = new ReadPlan(request.offset, request.length);
     await plan.complete(this.#source);
     const layout = layOutChunks(into, 0, request, plan.pieces);
     const reads = layout.parts.map((part) => this.#source.read(part.into, part.offset));
     const failed = (await Promise.allSettled(reads)).find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     return layout.length;
+  }
+
+  /** Whether the reply is one piece of bytes, as far as that can be told without waiting. */
+  #isWhole(request: RequestHeader): boolean {
+    const { offset, length } = request;
+    const whole = mustBeWhole(request, this.#structured) || this.#known.covers(offset, length);
+    return whole || this.#known.learn(this.#source, offset, length);
   }
 }

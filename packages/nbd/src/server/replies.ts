@@ -2,15 +2,13 @@
  * The replies of one connection on their way out.
  *
  * Replies are written one behind the other into a block, and the block is sent when the requests that
- * arrived together are answered, or when enough has gathered. What is too large for a block comes in a
+ * arrived together are answered, or when it is full. What is too large for a block comes in a
  * buffer of its own. Replies may go out in any order.
  */
 import type { BufferPool } from './buffer-pool.ts';
 import type { Transport } from './transport.ts';
 
 const blockLength = 256 * 1024;
-/** A block with so much in it is sent at once, so that the peer can begin. */
-const sendAt = 128 * 1024;
 
 /** Collects and sends replies. After `close` everything is accepted and nothing is sent. */
 export class Replies {
@@ -55,7 +53,6 @@ export class Replies {
   /** `length` bytes, written where `reserve` said, are a reply. */
   commit(length: number): void {
     this.#fill += length;
-    if (this.#fill >= sendAt) this.flush();
   }
 
   /** Copies the first `length` bytes of a buffer, at most a block, as a reply. */

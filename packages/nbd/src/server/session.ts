@@ -29,6 +29,8 @@ import type { Replies } from './replies.ts';
 import { type Agreement, type Refusal, validate } from './validate.ts';
 import type { Wakefulness } from './wakefulness.ts';
 
+/** A READ of so much is worth a thread when there is other work; copying it takes longer than the detour. */
+const longRead = 32 * 1024;
 /** A reply in a buffer of its own that is not longer is copied into the block of replies. */
 const copiedReply = 16 * 1024;
 
@@ -204,11 +206,18 @@ export class Session {
     const { structured } = this.#agreement;
     try {
       if (header.length === 0) answerDone(this.#replies, header, structured);
-      else if (!this.#reads.tryAnswer(header)) return this.#readWaiting(header);
+      else if (this.#isBetterBeside(header) || !this.#reads.tryAnswer(header))
+        return this.#readWaiting(header);
     } catch (error) {
       this.#refuse(header, this.#refusalOf(error, header));
     }
     return true;
+  }
+
+  /** Whether a READ should not hold up the loop, because another request is there for it to work on. */
+  #isBetterBeside(header: RequestHeader): boolean {
+    const more = this.#running > 0 || this.#receiver.available >= 2 * requestHeaderLength;
+    return more && header.length >= longRead;
   }
 
   /** A READ that has to wait, in a buffer of its own. */
