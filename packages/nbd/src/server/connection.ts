@@ -5,11 +5,12 @@
  * settled when the socket is gone and the disk has finished what the client had asked for.
  */
 import type { Socket } from 'node:net';
+import type { Resources } from './execution.ts';
 import type { ServedExport } from './export.ts';
 import { type Agreed, Handshake, type HandshakeHost } from './handshake.ts';
 import { Receiver } from './receiver.ts';
 import { Replies } from './replies.ts';
-import { type Resources, Session, type SessionHost } from './session.ts';
+import { Session, type SessionHost } from './session.ts';
 import { type SocketTransportOptions, socketTransport } from './socket-transport.ts';
 import type { Transport, TransportListener } from './transport.ts';
 
@@ -116,6 +117,10 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     this.#replies.close();
     this.#receiver.dispose();
     this.idle();
+  }
+
+  report(error: unknown): void {
+    this.#host.resources.report(error);
   }
 
   send(bytes: Buffer): void {

@@ -7,6 +7,7 @@
  *
  * Spec: proto.md, "Handshake" and "Option types"
  */
+import { isDiskError } from '@strata/block';
 import {
   clientFlagsLength,
   decodeClientFlags,
@@ -46,6 +47,8 @@ export interface HandshakeHost {
   unblocked(): void;
   /** The client has chosen: what follows are requests. */
   enter(agreed: Agreed): void;
+  /** Hears of failures that are bugs of ours. */
+  report(error: unknown): void;
   /** Closes after what was sent has arrived. */
   end(): void;
   /** Closes at once. */
@@ -80,8 +83,9 @@ export class Handshake {
     this.#blocked = false;
     try {
       while (!this.#over && this.#step()) {}
-    } catch {
-      // A wrong magic number: what follows cannot be told apart any more.
+    } catch (error) {
+      // After a wrong magic number nothing can be told apart any more. Anything else is a bug.
+      if (!isDiskError(error, 'protocol')) this.#host.report(error);
       this.#quit();
     }
   }

@@ -45,9 +45,11 @@ export interface ListenOptions {
   readonly maxConnections?: number;
   /** How long a client may take to choose an export; 10 s if not given. */
   readonly handshakeTimeoutMs?: number;
-  /** Whether the loop stays awake for a moment after traffic (see wakefulness.ts); true if not given. */
+  /** How long a client may hold memory that others wait for without moving a byte; 60 s if not given. */
+  readonly stalledMs?: number;
+  /** Whether the loop may stay awake for a moment after traffic (see wakefulness.ts); true if not given. */
   readonly spin?: boolean;
-  /** Hears of errors that are no client's business: bugs, which clients see as EIO. */
+  /** Hears of errors that are no client's business: bugs, which clients see as EIO. Not given: a process warning. */
   readonly onError?: (error: unknown) => void;
 }
 
@@ -82,6 +84,7 @@ class RunningServer implements NbdServer, ConnectionHost {
   readonly handshakeTimeoutMs: number;
   readonly resources: ConnectionHost['resources'];
   readonly #maxConnections: number;
+  readonly #stalledMs: number;
   readonly #server: Server;
   readonly #served = new Set<Connection>();
   readonly #waiting: Socket[] = [];
@@ -95,15 +98,22 @@ class RunningServer implements NbdServer, ConnectionHost {
     this.exports = new Map(options.exports.map((offered) => [offered.name, servedExport(offered)]));
     if (this.exports.size !== options.exports.length) throw new RangeError('two exports have one name');
     this.#maxConnections = options.maxConnections ?? defaultConnections;
+    this.#stalledMs = options.stalledMs ?? stalledMs;
     this.multiple = this.#maxConnections !== 1;
     this.handshakeTimeoutMs = options.handshakeTimeoutMs ?? handshakeTimeoutMs;
     this.resources = {
       pool: new BufferPool(pooledBytes),
       budget: new Budget(globalBudget),
       wakefulness: options.spin === false ? undefined : new Wakefulness(),
-      report: options.onError ?? (() => undefined),
+      report:
+        options.onError ?? ((error) => process.emitWarning(error instanceof Error ? error : String(error))),
     };
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true });
+    this.#server = createServer({
+      allowHalfOpen: true,
+      keepAlive: true,
+      noDelay: true,
+      pauseOnConnect: true,
+    });
     this.#server.on('connection', (socket) => this.#accept(socket));
   }
 
@@ -120,7 +130,7 @@ class RunningServer implements NbdServer, ConnectionHost {
           : (address as ServerAddress);
     }
     this.#server.on('error', this.resources.report);
-    this.#stallCheck = setInterval(() => this.#cutStalled(), stalledMs / stalledChecks).unref();
+    this.#stallCheck = setInterval(() => this.#cutStalled(), this.#stalledMs / stalledChecks).unref();
   }
 
   get address(): ServerAddress {

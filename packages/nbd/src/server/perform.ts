@@ -3,6 +3,7 @@
  *
  * Spec: proto.md, "Request types" and "Ordering of messages and writes"
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BlockDevice, BlockSource } from '@strata/block';
 import { Command, CommandFlag } from '../protocol/numbers.ts';
 import type { RequestHeader } from '../protocol/request.ts';
@@ -13,6 +14,13 @@ import { isZeros } from './read-layout.ts';
 /** Bytes that CACHE reads at a time. */
 const cacheStep = 256 * 1024;
 
+/** What a request may need beside the disk. */
+export interface PerformOptions {
+  readonly pool: BufferPool;
+  /** False: nobody waits for the answer any more. */
+  wanted(): boolean;
+}
+
 /**
  * Carries out a request that has been judged valid; resolves when it may be answered, and rejects with what
  * the disk rejects with.
@@ -22,10 +30,10 @@ export function perform(
   request: RequestHeader,
   served: ServedExport,
   payload: Buffer | undefined,
-  pool: BufferPool,
+  options: PerformOptions,
 ): Promise<void> {
   const { device } = served;
-  if (request.command === Command.cache) return readThrough(served.source, request, pool);
+  if (request.command === Command.cache) return readThrough(served.source, request, options);
   // A read-only export has nothing to flush.
   if (device === undefined) return Promise.resolve();
   if (request.command === Command.flush) return device.flush();
@@ -47,19 +55,23 @@ function change(
   });
 }
 
-/** CACHE: reads the data of a range and forgets it, so that whatever caches there are below hold it. */
+/**
+ * CACHE: reads the data of a range and forgets it, so that whatever caches there are below hold it. A disk
+ * that never waits would keep everybody else from having a turn, so turns are given.
+ */
 async function readThrough(
   source: BlockSource,
   { offset, length }: RequestHeader,
-  pool: BufferPool,
+  { pool, wanted }: PerformOptions,
 ): Promise<void> {
   const scratch = pool.take(cacheStep);
   try {
-    for (let at = offset; at < offset + length; ) {
+    for (let at = offset; at < offset + length && wanted(); ) {
       const limit = Math.min(cacheStep, offset + length - at);
       const extent = source.tryExtentAt(at, limit) ?? (await source.extentAt(at, limit));
       if (!isZeros(extent)) await source.read(scratch.subarray(0, extent.length), at);
       at += extent.length;
+      await nextTurn();
     }
   } finally {
     pool.give(scratch);

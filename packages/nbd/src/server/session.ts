@@ -14,34 +14,14 @@ import {
   readRequestHeader,
   requestHeaderLength,
 } from '../protocol/request.ts';
-import { answerDone, answerRefusal } from './answers.ts';
-import { blockStatusReply } from './block-status.ts';
-import { Account, type Budget } from './budget.ts';
-import { type BufferPool, pooledLength } from './buffer-pool.ts';
+import { Execution, type ExecutionHost, type Resources } from './execution.ts';
 import type { Agreed } from './handshake.ts';
 import { Intake, type Taken } from './intake.ts';
-import { heldReplies, ownAllowance, receiveBlocks, requestsInFlight } from './limits.ts';
-import { perform } from './perform.ts';
-import { Reads, readBufferLength } from './reads.ts';
+import { heldReplies, receiveBlocks, requestsInFlight } from './limits.ts';
 import type { Receiver } from './receiver.ts';
-import { refusalOf, stopping } from './refusal.ts';
+import { stopping } from './refusal.ts';
 import type { Replies } from './replies.ts';
-import { type Agreement, type Refusal, validate } from './validate.ts';
-import type { Wakefulness } from './wakefulness.ts';
-
-/** A READ of so much is worth a thread when there is other work; copying it takes longer than the detour. */
-const longRead = 32 * 1024;
-/** A reply in a buffer of its own that is not longer is copied into the block of replies. */
-const copiedReply = 16 * 1024;
-
-/** What all connections of a server share. */
-export interface Resources {
-  readonly pool: BufferPool;
-  readonly budget: Budget;
-  readonly wakefulness: Wakefulness | undefined;
-  /** Hears of failures that are bugs of ours. */
-  report(error: unknown): void;
-}
+import { type Agreement, validate } from './validate.ts';
 
 /** What a session needs of the connection it runs on. */
 export interface SessionHost {
@@ -56,18 +36,15 @@ export interface SessionHost {
 }
 
 /** One transmission phase. `pump` is called whenever bytes have arrived. */
-export class Session {
+export class Session implements ExecutionHost {
   readonly #host: SessionHost;
   readonly #resources: Resources;
-  readonly #agreed: Agreed;
   readonly #agreement: Agreement;
   readonly #receiver: Receiver;
   readonly #replies: Replies;
-  readonly #account: Account;
-  readonly #reads: Reads;
+  readonly #execution: Execution;
   readonly #intake: Intake;
   readonly #header = newRequestHeader();
-  #running = 0;
   #taken = 0;
   #state: 'open' | 'stopping' | 'leaving' | 'closed' = 'open';
   #blocked = false;
@@ -75,7 +52,6 @@ export class Session {
   constructor(host: SessionHost, resources: Resources, agreed: Agreed, receiver: Receiver, replies: Replies) {
     this.#host = host;
     this.#resources = resources;
-    this.#agreed = agreed;
     this.#receiver = receiver;
     this.#replies = replies;
     const { served, structured } = agreed;
@@ -85,9 +61,8 @@ export class Session {
       structured,
       contexts: agreed.contexts.size > 0,
     };
-    this.#account = new Account(resources.budget, ownAllowance);
-    this.#reads = new Reads(served.source, structured, replies);
-    this.#intake = new Intake(receiver, resources.pool, this.#account);
+    this.#execution = new Execution(this, resources, agreed, replies);
+    this.#intake = new Intake(receiver, resources.pool, this.#execution.account);
   }
 
   /** True: nothing may be received until `unblocked`. */
@@ -97,24 +72,24 @@ export class Session {
 
   /** True while requests are under way or replies are on their way. */
   get busy(): boolean {
-    return this.#running > 0 || this.#replies.busy;
+    return this.#execution.running > 0 || this.#replies.busy;
   }
 
   /** Requests that the disk works on. */
   get running(): number {
-    return this.#running;
+    return this.#execution.running;
   }
 
   /** Bytes held out of the budget of all connections. */
   get owed(): number {
-    return this.#account.owed;
+    return this.#execution.account.owed;
   }
 
   /** Takes all requests that have arrived and that there is room for. */
   pump(): void {
     this.#takeAll();
     this.#replies.flush();
-    if (this.#taken > 0) this.#resources.wakefulness?.served(this.#taken, this.#running);
+    if (this.#taken > 0) this.#resources.wakefulness?.served(this.#taken, this.running);
   }
 
   /** Something that blocked may be gone. */
@@ -139,14 +114,31 @@ export class Session {
   closed(): void {
     this.#state = 'closed';
     this.#blocked = false;
+    this.#execution.close();
     this.#resources.budget.forget(this.retry);
     this.#intake.dispose();
+  }
+
+  finished(): void {
+    this.retry();
+    if (this.running > 0) return;
+    if (this.#state === 'leaving') this.#end();
+    this.#host.idle();
+  }
+
+  broken(error: unknown): void {
+    this.#resources.report(error);
+    this.#cutOff();
   }
 
   #takeAll(): void {
     this.#blocked = false;
     this.#taken = 0;
-    while (this.#step()) {}
+    try {
+      while (this.#step()) {}
+    } catch (error) {
+      this.broken(error);
+    }
   }
 
   /** Takes one request, or more of a payload. False: there is nothing to take, or no room. */
@@ -157,10 +149,7 @@ export class Session {
     if (receiver.available < requestHeaderLength) return false;
     const header = this.#header;
     if (!readRequestHeader(receiver.bytes, receiver.at, header)) return this.#cutOff();
-    if (header.command === Command.disconnect) {
-      this.#leave();
-      return false;
-    }
+    if (header.command === Command.disconnect) return this.#leave();
     const taken = this.#full ? 'full' : this.#take(header);
     if (taken === 'abusive') return this.#cutOff();
     this.#blocked = taken === 'full';
@@ -169,7 +158,7 @@ export class Session {
 
   get #full(): boolean {
     return (
-      this.#running >= requestsInFlight ||
+      this.running >= requestsInFlight ||
       this.#replies.held >= heldReplies ||
       this.#receiver.blocks > receiveBlocks
     );
@@ -178,8 +167,9 @@ export class Session {
   #take(header: RequestHeader): Taken {
     const refusal = this.#state === 'open' ? validate(header, this.#agreement) : stopping;
     if (header.command === Command.write) return this.#intake.begin(header, refusal, this.retry);
-    if (refusal) this.#refuse(header, refusal);
-    else if (!this.#start(header)) return 'full';
+    const more = this.#receiver.available >= 2 * requestHeaderLength;
+    if (refusal) this.#execution.refuse(header, refusal);
+    else if (!this.#execution.start(header, more, this.retry)) return 'full';
     this.#receiver.advance(requestHeaderLength);
     this.#taken++;
     return 'taken';
@@ -189,116 +179,18 @@ export class Session {
     const arrived = this.#intake.arrived();
     if (arrived === undefined) return false;
     this.#taken++;
-    if ('refusal' in arrived) this.#refuse(arrived.request, arrived.refusal);
-    else this.#perform(arrived.request, arrived.payload, arrived.release);
+    const { request } = arrived;
+    if ('refusal' in arrived) this.#execution.refuse(request, arrived.refusal);
+    else this.#execution.write(request, arrived.payload, arrived.release);
     return true;
-  }
-
-  /** Carries out anything but a WRITE. False: there is no room for it now. */
-  #start(header: RequestHeader): boolean {
-    if (header.command === Command.read) return this.#read(header);
-    if (header.command === Command.blockStatus) this.#status({ ...header });
-    else this.#perform({ ...header });
-    return true;
-  }
-
-  #read(header: RequestHeader): boolean {
-    const { structured } = this.#agreement;
-    try {
-      if (header.length === 0) answerDone(this.#replies, header, structured);
-      else if (this.#isBetterBeside(header) || !this.#reads.tryAnswer(header))
-        return this.#readWaiting(header);
-    } catch (error) {
-      this.#refuse(header, this.#refusalOf(error, header));
-    }
-    return true;
-  }
-
-  /** Whether a READ should not hold up the loop, because another request is there for it to work on. */
-  #isBetterBeside(header: RequestHeader): boolean {
-    const more = this.#running > 0 || this.#receiver.available >= 2 * requestHeaderLength;
-    return more && header.length >= longRead;
-  }
-
-  /** A READ that has to wait, in a buffer of its own. */
-  #readWaiting(header: RequestHeader): boolean {
-    const length = pooledLength(readBufferLength(header.length));
-    if (!this.#account.tryTake(length, this.retry)) return false;
-    const buffer = this.#resources.pool.take(length);
-    const release = (): void => {
-      this.#resources.pool.give(buffer);
-      this.#account.give(length);
-    };
-    const request = { ...header };
-    this.#run(request, this.#reads.fill(request, buffer), release, (filled) => {
-      if (filled <= copiedReply) {
-        this.#replies.append(buffer, filled);
-        release();
-      } else {
-        this.#replies.send(buffer, filled, release);
-      }
-    });
-    return true;
-  }
-
-  #status(request: RequestHeader): void {
-    const work = blockStatusReply(request, this.#agreed.contexts);
-    this.#run(request, work, nothing, (reply) => this.#replies.send(reply, reply.length, nothing));
-  }
-
-  #perform(request: RequestHeader, payload?: Buffer, release = nothing): void {
-    const work = perform(request, this.#agreed.served, payload, this.#resources.pool);
-    this.#run(request, work, release, () => {
-      answerDone(this.#replies, request, this.#agreement.structured);
-      release();
-    });
-  }
-
-  /** Counts `work` as under way until it settles. `answer` uses what `release` gives back, or neither happens. */
-  #run<T>(request: RequestHeader, work: Promise<T>, release: () => void, answer: (value: T) => void): void {
-    this.#running++;
-    work.then(
-      (value) => {
-        if (this.#state === 'closed') release();
-        else answer(value);
-        this.#finished();
-      },
-      (error: unknown) => {
-        release();
-        const refusal = this.#refusalOf(error, request);
-        if (this.#state !== 'closed') this.#refuse(request, refusal);
-        this.#finished();
-      },
-    );
-  }
-
-  #finished(): void {
-    this.#running--;
-    if (this.#state === 'closed') {
-      if (this.#running === 0) this.#host.idle();
-      return;
-    }
-    this.#replies.flushSoon();
-    this.#resources.wakefulness?.served(1, this.#running);
-    this.retry();
-    if (this.#running > 0) return;
-    if (this.#state === 'leaving') this.#end();
-    else this.#host.idle();
-  }
-
-  #refuse(request: RequestHeader, refusal: Refusal): void {
-    answerRefusal(this.#replies, request, this.#agreement.structured, refusal);
-  }
-
-  #refusalOf(error: unknown, request: RequestHeader): Refusal {
-    return refusalOf(error, request, this.#resources.report);
   }
 
   /** Takes no more requests, and ends when those under way are answered. */
-  #leave(): void {
-    if (this.#state === 'leaving' || this.#state === 'closed') return;
+  #leave(): false {
+    if (this.#state === 'leaving' || this.#state === 'closed') return false;
     this.#state = 'leaving';
-    if (this.#running === 0) this.#end();
+    if (this.running === 0) this.#end();
+    return false;
   }
 
   #end(): void {
@@ -306,12 +198,10 @@ export class Session {
     this.#host.end();
   }
 
-  /** The client has broken the protocol so that it cannot be followed, or abuses it. */
+  /** The client cannot be followed any more, or abuses the protocol, or we have failed it. */
   #cutOff(): false {
-    this.#state = 'leaving';
+    if (this.#state !== 'closed') this.#state = 'leaving';
     this.#host.destroy();
     return false;
   }
 }
-
-const nothing = (): void => undefined;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { BlockDevice } from '@strata/block';
 import fc from 'fast-check';
 import { ascii, hex, type RawClient, rawClient, u32 } from './raw-client.ts';
 import { greeting, option, request, type Serving, serving, simple } from './serving.ts';
@@ -175,4 +176,48 @@ test('any sequence of requests is answered or ended, and leaves the server servi
   );
   await quiet(serve);
   await stillServes(serve);
+});
+
+test('a disk that throws where it should reject costs one connection, and is reported', async () => {
+  const bug = new RangeError('thrown');
+  const good = testDisk();
+  const device: BlockDevice = Object.create(good.device, {
+    size: { value: good.device.size },
+    caps: { value: good.device.caps },
+    flush: { value: () => good.device.flush() },
+    write: {
+      value: () => {
+        throw bug;
+      },
+    },
+  });
+  const reported: unknown[] = [];
+  await using serve = await serving({
+    exports: [
+      { name: 'bad', device },
+      { name: '', device: good.device },
+    ],
+    onError: (error) => reported.push(error),
+  });
+  await using client = await serve.connected({ name: 'bad' });
+  client.send(`${request(1, 0, 1)} 00`);
+  await client.expectEnd();
+  assert.deepEqual(reported, [bug]);
+  await stillServes(serve);
+});
+
+test('CACHE stops when nobody waits for it any more', async () => {
+  const disk = testDisk({ size: 64 * 1024 * 1024 });
+  disk.setKind(0, 64 * 1024 * 1024, 'data');
+  await using serve = await serving({ exports: [{ name: '', device: disk.device }] });
+  const open = disk.hold('read');
+  const client = await serve.connected();
+  client.send(request(5, 0, 64 * 1024 * 1024));
+  while (disk.calls.length === 0) await new Promise(setImmediate);
+  client.socket.destroy();
+  const closed = serve.server.close({ graceMs: 0 });
+  await client.expectEnd();
+  open();
+  await closed;
+  assert.ok(disk.calls.length <= 5, `${disk.calls.length} calls`);
 });

@@ -80,3 +80,32 @@ test('large requests wait for room in the budget and are served when there is so
     await client.receive(30 * MiB);
   }
 });
+
+test('clients who hold memory that others wait for, and move nothing, are cut off', async () => {
+  const disk = testDisk({ size: 64 * MiB });
+  await using serve = await serving({ exports: [{ name: '', device: disk.device }], stalledMs: 40 });
+  const stalled = await Promise.all([serve.connected(), serve.connected()]);
+  for (const client of stalled) {
+    client.send(request(1, 0, 32 * MiB));
+    client.send(Buffer.alloc(MiB));
+  }
+  await using idle = await serve.connected();
+  await using waiting = await serve.connected();
+  waiting.send(request(0, 0, 32 * MiB));
+  await waiting.expect(simple());
+  await waiting.receive(32 * MiB);
+  for (const client of stalled) await client.expectEnd();
+  idle.send(request(3, 0, 0));
+  await idle.expect(simple());
+});
+
+test('clients who hold memory that nobody waits for may take their time', async () => {
+  const disk = testDisk({ size: 64 * MiB });
+  await using serve = await serving({ exports: [{ name: '', device: disk.device }], stalledMs: 4 });
+  await using client = await serve.connected();
+  client.send(request(1, 0, 32 * MiB));
+  client.send(Buffer.alloc(MiB));
+  for (let checks = 0; checks < 12; checks++) await new Promise((resolve) => setTimeout(resolve, 1));
+  client.send(Buffer.alloc(31 * MiB));
+  await client.expect(simple());
+});

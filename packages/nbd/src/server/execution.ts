@@ -1,0 +1,178 @@
+/**
+ * The requests of one connection that are being carried out, and their answers.
+ *
+ * A READ out of memory is answered on the spot. Everything else runs beside the loop and is answered when
+ * the disk is done; answers that are ready in one turn of the loop go out together.
+ */
+import { Command } from '../protocol/numbers.ts';
+import type { RequestHeader } from '../protocol/request.ts';
+import { answerDone, answerRefusal } from './answers.ts';
+import { blockStatusReply } from './block-status.ts';
+import { Account, type Budget, type Waiter } from './budget.ts';
+import { type BufferPool, pooledLength } from './buffer-pool.ts';
+import type { Agreed } from './handshake.ts';
+import { ownAllowance } from './limits.ts';
+import { perform } from './perform.ts';
+import { Reads, readBufferLength } from './reads.ts';
+import { refusalOf } from './refusal.ts';
+import type { Replies } from './replies.ts';
+import type { Refusal } from './validate.ts';
+import type { Wakefulness } from './wakefulness.ts';
+
+/** A READ of so much is worth a thread when there is other work; copying it takes longer than the detour. */
+const longRead = 32 * 1024;
+/** A reply in a buffer of its own that is not longer is copied into the block of replies. */
+const copiedReply = 16 * 1024;
+
+/** What all connections of a server share. */
+export interface Resources {
+  readonly pool: BufferPool;
+  readonly budget: Budget;
+  readonly wakefulness: Wakefulness | undefined;
+  /** Hears of failures that are bugs of ours. */
+  report(error: unknown): void;
+}
+
+/** What an execution tells the session it belongs to. */
+export interface ExecutionHost {
+  /** A request is no longer under way. */
+  finished(): void;
+  /** Something went wrong that no answer can tell. */
+  broken(error: unknown): void;
+}
+
+/** Carries out what has been judged valid. */
+export class Execution {
+  /** Of everything that requests hold in buffers of their own. */
+  readonly account: Account;
+  readonly #host: ExecutionHost;
+  readonly #resources: Resources;
+  readonly #agreed: Agreed;
+  readonly #replies: Replies;
+  readonly #reads: Reads;
+  #running = 0;
+  #closed = false;
+
+  constructor(host: ExecutionHost, resources: Resources, agreed: Agreed, replies: Replies) {
+    this.#host = host;
+    this.#resources = resources;
+    this.#agreed = agreed;
+    this.#replies = replies;
+    this.account = new Account(resources.budget, ownAllowance);
+    this.#reads = new Reads(agreed.served.source, agreed.structured, replies);
+  }
+
+  /** Requests that the disk works on. */
+  get running(): number {
+    return this.#running;
+  }
+
+  /** From now on answers go to nobody. What the disk works on goes on. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /**
+   * Carries out anything but a WRITE. False: there is no room for it now, and `wake` is called when it is
+   * worth to try again. `more`: another request waits behind it. The header may be used again afterwards.
+   */
+  start(header: RequestHeader, more: boolean, wake: Waiter): boolean {
+    if (header.command === Command.read) return this.#read(header, more, wake);
+    if (header.command === Command.blockStatus) this.#status({ ...header });
+    else this.#perform({ ...header }, undefined, nothing);
+    return true;
+  }
+
+  /** Carries out a WRITE; `release` is called when the payload is not used any more. */
+  write(request: RequestHeader, payload: Buffer, release: () => void): void {
+    this.#perform(request, payload, release);
+  }
+
+  /** Answers a request that is not carried out. */
+  refuse(request: RequestHeader, refusal: Refusal): void {
+    answerRefusal(this.#replies, request, this.#agreed.structured, refusal);
+  }
+
+  #read(header: RequestHeader, more: boolean, wake: Waiter): boolean {
+    const beside = header.length >= longRead && (more || this.#running > 0);
+    try {
+      if (header.length === 0) answerDone(this.#replies, header, this.#agreed.structured);
+      else if (beside || !this.#reads.tryAnswer(header)) return this.#readWaiting(header, wake);
+    } catch (error) {
+      this.#fail(header, error);
+    }
+    return true;
+  }
+
+  /** A READ that has to wait, in a buffer of its own. */
+  #readWaiting(header: RequestHeader, wake: Waiter): boolean {
+    const length = pooledLength(readBufferLength(header.length));
+    if (!this.account.tryTake(length, wake)) return false;
+    const buffer = this.#resources.pool.take(length);
+    const release = (): void => {
+      this.#resources.pool.give(buffer);
+      this.account.give(length);
+    };
+    const request = { ...header };
+    this.#run(request, this.#reads.fill(request, buffer), release, (filled) => {
+      if (filled <= copiedReply) {
+        this.#replies.append(buffer, filled);
+        release();
+      } else {
+        this.#replies.send(buffer, filled, release);
+      }
+    });
+    return true;
+  }
+
+  #status(request: RequestHeader): void {
+    const work = blockStatusReply(request, this.#agreed.contexts);
+    this.#run(request, work, nothing, (reply) => this.#replies.send(reply, reply.length, nothing));
+  }
+
+  #perform(request: RequestHeader, payload: Buffer | undefined, release: () => void): void {
+    const { pool } = this.#resources;
+    const work = perform(request, this.#agreed.served, payload, { pool, wanted: this.#isWanted });
+    this.#run(request, work, release, () => {
+      answerDone(this.#replies, request, this.#agreed.structured);
+      release();
+    });
+  }
+
+  readonly #isWanted = (): boolean => !this.#closed;
+
+  /** Counts `work` as under way until it settles. Either `answer` uses what `release` gives back, or nobody does. */
+  #run<T>(request: RequestHeader, work: Promise<T>, release: () => void, answer: (value: T) => void): void {
+    this.#running++;
+    work
+      .then(
+        (value) => {
+          if (this.#closed) release();
+          else answer(value);
+          this.#finished();
+        },
+        (error: unknown) => {
+          release();
+          this.#fail(request, error);
+          this.#finished();
+        },
+      )
+      .catch(this.#broken);
+  }
+
+  readonly #broken = (error: unknown): void => this.#host.broken(error);
+
+  #fail(request: RequestHeader, error: unknown): void {
+    const refusal = refusalOf(error, request, this.#resources.report);
+    if (!this.#closed) this.refuse(request, refusal);
+  }
+
+  #finished(): void {
+    this.#running--;
+    if (!this.#closed) this.#replies.flushSoon();
+    this.#resources.wakefulness?.served(1, this.#running);
+    this.#host.finished();
+  }
+}
+
+const nothing = (): void => undefined;
