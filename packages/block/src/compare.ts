@@ -4,8 +4,8 @@
  * A shorter disk counts as followed by zeros. Ranges that both disks know to be zeros are not read; where
  * one knows, only the other is read. Data is compared by memcmp in large pieces, several in flight.
  */
+import { failsIn, fill } from './copy.ts';
 import type { BlockSource, Extent } from './device.ts';
-import { withContext } from './errors.ts';
 import { readsAsZeros } from './extents.ts';
 import { type Piece, runPipeline, type TransferOptions } from './pipeline.ts';
 import { isZeroRange } from './zeros.ts';
@@ -27,7 +27,8 @@ interface ComparePiece extends Piece {
 /**
  * The offset of the first byte that differs; undefined if the disks read the same.
  *
- * @throws {DiskError} aborted, and what the disks throw; `context.offset` says where
+ * @throws {DiskError} aborted, and what the disks throw; `context.op` says in which step (`map` or `read`),
+ *   `context.offset` where on the disk
  */
 export async function compare(
   a: BlockSource,
@@ -62,12 +63,17 @@ export async function compare(
     const { offset, length } = piece;
     const one = piece.a && buffer.subarray(0, length);
     const other = piece.b && buffer.subarray(bufferSize, bufferSize + length);
-    await Promise.all([one && readAside(piece.a, one, offset), other && fill(piece.b, other, offset)]);
+    await Promise.all([
+      piece.a && one && readAside(piece.a, one, offset),
+      piece.b && other && fill(piece.b, other, offset),
+    ]);
     const difference = one && other ? firstDifference(one, other) : firstNonZero(one ?? other);
     if (difference !== undefined) first = Math.min(first ?? total, offset + difference);
   };
 
-  await runPipeline({ total, parallel, bufferSize: 2 * bufferSize, next, work }, options);
+  const nextOrFail = (skip: (length: number) => void) =>
+    next(skip).catch((error) => failsIn('map', at)(error));
+  await runPipeline({ total, parallel, bufferSize: 2 * bufferSize, next: nextOrFail, work }, options);
   return first;
 }
 
@@ -75,21 +81,9 @@ export async function compare(
 const SHORT = 1 << 16;
 
 /** Reads on another thread, while this one reads the other disk from the page cache. */
-async function readAside(source: BlockSource | undefined, into: Uint8Array, offset: number): Promise<void> {
+async function readAside(source: BlockSource, into: Uint8Array, offset: number): Promise<void> {
   if (into.length < SHORT) return fill(source, into, offset);
-  try {
-    await source?.read(into, offset);
-  } catch (error) {
-    throw withContext(error, { offset });
-  }
-}
-
-async function fill(source: BlockSource | undefined, into: Uint8Array, offset: number): Promise<void> {
-  try {
-    if (source && !source.tryRead(into, offset)) await source.read(into, offset);
-  } catch (error) {
-    throw withContext(error, { offset });
-  }
+  return source.read(into, offset).catch(failsIn('read', offset));
 }
 
 /** Remembers the extent that was asked for last; past the end of the disk all is zeros. */

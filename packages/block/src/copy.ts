@@ -7,7 +7,7 @@
  * which allocate as they go lay the image out in order.
  */
 import type { BlockDevice, BlockSource, Extent } from './device.ts';
-import { withContext } from './errors.ts';
+import { inStep, type TransferStep } from './errors.ts';
 import { readsAsZeros } from './extents.ts';
 import { type Order, type Piece, runPipeline, type TransferOptions } from './pipeline.ts';
 import { zeroRunAt } from './zeros.ts';
@@ -46,7 +46,8 @@ interface CopyPiece extends Piece {
  * Makes `target` read as `source` does, over the length of `source`. It does not flush.
  *
  * @throws {RangeError} if `target` is shorter
- * @throws {DiskError} aborted, and what the disks throw; `context.offset` says where
+ * @throws {DiskError} aborted, and what the disks throw; `context.op` says in which step (`TransferStep`),
+ *   `context.offset` where on the disk
  */
 export async function copy(
   source: BlockSource,
@@ -80,11 +81,11 @@ export async function copy(
 
   const put = (bytes: Uint8Array, offset: number): Promise<void> => {
     written += bytes.length;
-    return target.write(bytes, offset).catch(failsAt(offset));
+    return target.write(bytes, offset).catch(failsIn('write', offset));
   };
   const putZeros = (offset: number, length: number): Promise<void> => {
     zeroed += length;
-    return target.zero(offset, length).catch(failsAt(offset));
+    return target.zero(offset, length).catch(failsIn('write', offset));
   };
   const putRuns = async (bytes: Uint8Array, offset: number): Promise<void> => {
     const calls: Promise<void>[] = [];
@@ -106,14 +107,16 @@ export async function copy(
       return call;
     }
     const bytes = buffer.subarray(0, length);
-    if (!source.tryRead(bytes, offset)) await source.read(bytes, offset).catch(failsAt(offset));
+    await fill(source, bytes, offset);
     await order.myTurn;
     const call = sparse > 0 ? putRuns(bytes, offset) : put(bytes, offset);
     order.passOn();
     return call;
   };
 
-  await runPipeline({ total: size, parallel, bufferSize, next, work }, options);
+  const nextOrFail = (skip: (length: number) => void) =>
+    next(skip).catch((error) => failsIn('map', at)(error));
+  await runPipeline({ total: size, parallel, bufferSize, next: nextOrFail, work }, options);
   return { written, zeroed };
 }
 
@@ -125,8 +128,18 @@ async function allDone(calls: readonly Promise<void>[]): Promise<void> {
   }
 }
 
-function failsAt(offset: number): (error: unknown) => never {
+/** Says of a failure in which step it was, and where on the disk. */
+export function failsIn(step: TransferStep, offset: number): (error: unknown) => never {
   return (error) => {
-    throw withContext(error, { offset });
+    throw inStep(error, step, offset);
   };
+}
+
+/** Reads at once if that can be. @throws {DiskError} with `op` `read` */
+export async function fill(source: BlockSource, into: Uint8Array, offset: number): Promise<void> {
+  try {
+    if (!source.tryRead(into, offset)) await source.read(into, offset);
+  } catch (error) {
+    throw inStep(error, 'read', offset);
+  }
 }

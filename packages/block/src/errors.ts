@@ -86,3 +86,15 @@ export function withContext(error: unknown, context: ErrorContext): unknown {
   if (!isDiskError(error)) return error;
   return new DiskError(error.code, error.message, { ...context, ...error.context, cause: error.cause });
 }
+
+/** What a long transfer does to a disk. */
+export type TransferStep = 'map' | 'read' | 'write';
+
+/**
+ * The same failure as a transfer sees it: `op` is the step, `offset` the place on the disk. Where in a file it
+ * was stands in `cause`.
+ */
+export function inStep(error: unknown, op: TransferStep, offset: number): unknown {
+  if (!isDiskError(error)) return error;
+  return new DiskError(error.code, error.message, { ...error.context, op, offset, cause: error });
+}

@@ -25,7 +25,7 @@ export {
 } from './devices/open-file.ts';
 export { errnoName, errnoSentence, hostError } from './errno.ts';
 export type { ErrorCode, ErrorContext } from './errors.ts';
-export { DiskError, isDiskError, withContext } from './errors.ts';
+export { DiskError, inStep, isDiskError, type TransferStep, withContext } from './errors.ts';
 export { eventLoopTurn, readsAsZeros, walkExtents } from './extents.ts';
 export { type Fault, faulty, type PendingCall } from './filters/fault.ts';
 export { hostFile, hostSource } from './filters/host.ts';
