@@ -1,7 +1,5 @@
 /**
  * The copy of `convert`: disks one after another onto a target, part of which may read as zeros by itself.
- *
- * qemu-img says whether reading or writing failed, and where; a copy only knows where. So the target is watched.
  */
 import {
   type BlockDevice,
@@ -11,6 +9,7 @@ import {
   deviceWindow,
   isDiskError,
   sourceWindow,
+  type TransferStep,
 } from '@strata/block';
 import { type Chain, ChainSource } from '@strata/chain';
 import { CommandError } from './report.ts';
@@ -45,7 +44,7 @@ export async function copyAll(
 ): Promise<void> {
   const total = disks.reduce((sum, disk) => sum + disk.size, 0);
   for (const { source, at, targetIsZero } of partsOf(disks, zeroFrom)) {
-    const range = watched(deviceWindow(target, at, source.size));
+    const range = deviceWindow(target, at, source.size);
     const report = (done: number): void => progress(at + done, total);
     try {
       await copy(source, range, { ...options, targetIsZero, progress: report });
@@ -70,41 +69,16 @@ function partsOf(disks: readonly BlockSource[], zeroFrom: number): readonly Part
   return parts;
 }
 
-/** `device`, whose failures to write are told apart from a source's failures to read. */
-function watched(device: BlockDevice): BlockDevice {
-  const failed = (offset: number) => (error: unknown) => {
-    throw new WriteFailure(offset, error);
-  };
-  return {
-    size: device.size,
-    caps: device.caps,
-    read: (into, offset) => device.read(into, offset),
-    tryRead: (into, offset) => device.tryRead(into, offset),
-    extentAt: (offset, limit) => device.extentAt(offset, limit),
-    tryExtentAt: (offset, limit) => device.tryExtentAt(offset, limit),
-    write: (from, offset) => device.write(from, offset).catch(failed(offset)),
-    zero: (offset, length, how) => device.zero(offset, length, how).catch(failed(offset)),
-    discard: (offset, length) => device.discard(offset, length).catch(failed(offset)),
-    flush: () => device.flush(),
-    [Symbol.asyncDispose]: () => device[Symbol.asyncDispose](),
-  };
-}
+const steps = {
+  map: 'reading block status at offset',
+  read: 'reading at byte',
+  write: 'writing at byte',
+} as const satisfies Record<TransferStep, string>;
 
-class WriteFailure extends Error {
-  readonly offset: number;
-
-  constructor(offset: number, cause: unknown) {
-    super('writing failed', { cause });
-    this.offset = offset;
-  }
-}
-
-/** @param at where the range that was copied begins */
+/** @param at where on the target the range that was copied begins */
 function failureOf(error: unknown, at: number): unknown {
-  const isWrite = error instanceof WriteFailure;
-  const reason = isWrite ? error.cause : error;
-  if (!isDiskError(reason)) return reason;
-  const offset = at + (isWrite ? error.offset : (reason.context.offset ?? 0));
-  const doing = isWrite ? 'writing' : 'reading';
-  return new CommandError(`error while ${doing} at byte ${offset}: ${reason.message}`, { cause: reason });
+  if (!isDiskError(error)) return error;
+  const { op, offset = 0 } = error.context;
+  const doing = op !== undefined && Object.hasOwn(steps, op) ? steps[op as TransferStep] : steps.read;
+  return new CommandError(`error while ${doing} ${at + offset}: ${error.message}`, { cause: error });
 }

@@ -1,5 +1,11 @@
 /** `compare`: whether two images read the same. The exit status tells it, and what failed if it cannot be told. */
-import { compare as compareDisks, isDiskError, sourceWindow } from '@strata/block';
+import {
+  type BlockSource,
+  compare as compareDisks,
+  DiskError,
+  isDiskError,
+  sourceWindow,
+} from '@strata/block';
 import type { Chain } from '@strata/chain';
 import { allowRow, checkCacheMode, laterRow, progressRow, quietRow, shareRow } from '../arguments.ts';
 import { command } from '../command.ts';
@@ -47,9 +53,9 @@ export const compare = command({
     const progress = show && !quiet ? showProgress(terminal, 2) : silentProgress;
     const say = quiet ? () => undefined : (sentence: string) => terminal.print(`${sentence}\n`);
     try {
-      return await verdict(a, b, { strict: options.strict === true, progress, say });
+      return await verdict(a, b, [first, second], { strict: options.strict === true, progress, say });
     } catch (error) {
-      throw cannotTell(error, isDiskError(error) && isPartOf(b, error.context.path) ? second : first);
+      throw cannotTell(error, first);
     } finally {
       progress.end();
     }
@@ -62,8 +68,13 @@ interface Manner {
   say(sentence: string): void;
 }
 
-async function verdict(a: Chain, b: Chain, { strict, progress, say }: Manner): Promise<number> {
-  let [one, other] = [paddedDisk(a), paddedDisk(b)];
+async function verdict(
+  a: Chain,
+  b: Chain,
+  [first, second]: readonly [string, string],
+  { strict, progress, say }: Manner,
+): Promise<number> {
+  let [one, other] = [blamed(paddedDisk(a), first), blamed(paddedDisk(b), second)];
   const common = Math.min(one.size, other.size);
   const differ = one.size !== other.size;
   if (strict && differ) {
@@ -86,16 +97,27 @@ async function verdict(a: Chain, b: Chain, { strict, progress, say }: Manner): P
   return content === undefined && status === undefined ? statuses.same : statuses.different;
 }
 
-function isPartOf({ images }: Chain, path: string | undefined): boolean {
-  return path !== undefined && images.some((image) => image.host.path === path);
+/** `disk`, whose failures carry the name that the user gave it. */
+function blamed(disk: BlockSource, path: string): BlockSource {
+  const blame = (error: unknown): never => {
+    if (!isDiskError(error)) throw error;
+    throw new DiskError(error.code, error.message, { ...error.context, path, cause: error });
+  };
+  return {
+    size: disk.size,
+    read: (into, offset) => disk.read(into, offset).catch(blame),
+    tryRead: (into, offset) => disk.tryRead(into, offset),
+    extentAt: (offset, limit) => disk.extentAt(offset, limit).catch(blame),
+    tryExtentAt: (offset, limit) => disk.tryExtentAt(offset, limit),
+    [Symbol.asyncDispose]: () => disk[Symbol.asyncDispose](),
+  };
 }
 
-/** Reading says where it failed; asking for the allocation does not. */
-function cannotTell(error: unknown, name: string): unknown {
+function cannotTell(error: unknown, first: string): unknown {
   if (!isDiskError(error)) return error;
-  const { offset } = error.context;
-  if (offset === undefined) {
-    const message = `Sector allocation test failed for ${name}`;
+  const { op, offset, path: name = first } = error.context;
+  if (op !== 'read') {
+    const message = `Sector allocation test failed for ${name}: ${error.message}`;
     return new CommandError(message, { status: statuses.notMapped, cause: error });
   }
   const message = `Error while reading offset ${offset} of ${name}: ${error.message}`;
