@@ -4,7 +4,7 @@
  * The backing file is complete and durable before the top is emptied, so that whatever interrupts a commit
  * leaves the guest's content readable through the chain. Ranges that no upper image holds are left alone.
  */
-import { copy, DiskError, type TransferOptions } from '@strata/block';
+import { copy, DiskError, isDiskError, type TransferOptions } from '@strata/block';
 import { ChainDevice, ChainSource } from './chain.ts';
 import {
   type ChainImage,
@@ -45,9 +45,11 @@ export async function commit(name: string, open: OpenOptions, options: CommitOpt
     await commitInto(images, baseIndex, name, keep, options);
   } catch (error) {
     await closeImages(images).catch(() => undefined);
-    throw error;
+    throw afterOpening(error);
   }
-  await closeImages(images);
+  await closeImages(images).catch((error: unknown) => {
+    throw afterOpening(error);
+  });
 }
 
 async function commitInto(
@@ -73,4 +75,10 @@ async function commitInto(
   await copy(upper, target, { ...options, select: (extent) => extent.depth !== 0 });
   await target.flush();
   if (!keep) await top.layer.empty();
+}
+
+/** Marks a failure as one of the work, and not of opening: `op` is `commit`, `cause` what failed. */
+function afterOpening(error: unknown): unknown {
+  if (!isDiskError(error) || error.context.op === 'commit') return error;
+  return new DiskError(error.code, error.message, { ...error.context, op: 'commit', cause: error });
 }
