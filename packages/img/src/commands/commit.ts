@@ -66,6 +66,7 @@ export const commit = command({
 /** Opening has QEMU's words for what fails; a failed copy is told as it is. */
 function cannotCommit(name: string, error: unknown): unknown {
   if (!isDiskError(error)) return error;
-  if (error.context.op === 'commit') return new CommandError(error.message, { cause: error });
-  return cannotOpen(name, error);
+  if (error.context.op !== 'commit') return cannotOpen(name, error);
+  const isRefusal = error.cause === undefined;
+  return new CommandError(isRefusal ? error.message : `Block job failed: ${error.message}`, { cause: error });
 }
