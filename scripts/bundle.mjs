@@ -39,6 +39,8 @@ try {
     ['info', '--output=json', image],
     ['map', image],
     ['check', image],
+    ['convert', '-O', 'qcow2', image, `${image}2`],
+    ['compare', image, `${image}2`],
   ]) {
     const status = await exports.main(line, silent);
     if (status !== 0) throw new Error(`img ${line.join(' ')} ended with ${status}`);
