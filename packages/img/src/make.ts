@@ -37,11 +37,11 @@ export function creationAnswer(
 }
 
 /**
- * Makes the image; it is on disk when the promise resolves.
+ * Makes the image; it is on disk when the promise resolves. Resolves to true if the new disk reads as zeros.
  *
  * @throws {DiskError} worded for people, without the name of the image
  */
-export async function makeImage(name: string, support: FormatSupport, image: NewImage): Promise<void> {
+export async function makeImage(name: string, support: FormatSupport, image: NewImage): Promise<boolean> {
   const scheme = schemeName(name);
   if (scheme !== 'file') {
     throw new DiskError('not-supported', `Protocol driver '${scheme}' does not support image creation`);
@@ -50,7 +50,7 @@ export async function makeImage(name: string, support: FormatSupport, image: New
   const { file, isNew } = await openTarget(path);
   try {
     await using _ = file;
-    await support.create(file, image);
+    return await support.create(file, image);
   } catch (error) {
     if (isNew) await unlink(path);
     throw error;

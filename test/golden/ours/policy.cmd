@@ -42,3 +42,9 @@ img info /dev/null
 # raw is not guessed for writing
 size r 1048576
 img commit r
+# check looks into one file
+img create -q -f qcow2 base 1M
+img create -q -f qcow2 -b base -F qcow2 over
+rm base
+img check over
+img map over

@@ -15,6 +15,9 @@ img convert -n -O qcow2 r nowhere
 img create -q -f qcow2 q 32k
 img convert -n -O qcow2 r q
 img convert -n -O bogus r q
+img convert -n -t foo r q
+size r2 65536
+img convert -n -c -O raw r r2
 img convert -O qcow2 r nowhere/a
 mkdir d
 img convert r d

@@ -149,8 +149,8 @@ async function convertInto(
 ): Promise<void> {
   const disks = sources.map(paddedDisk);
   const size = disks.reduce((sum, disk) => sum + disk.size, 0);
-  const backing = given.existing
-    ? given.backing
+  const { backing, isZero } = given.existing
+    ? takeTarget(format, given)
     : await makeTarget(name, format, size, sources.length, given);
   const unsafe = (given.cache ?? 'unsafe') === 'unsafe';
   const allow = await allowingBacking(given.allow, backing, name);
@@ -159,7 +159,7 @@ async function convertInto(
   const overlay = backing === undefined ? undefined : overlayOf(sources, target);
   await copyAll(overlay?.disks ?? disks, target.device, {
     ...(overlay?.select && { select: overlay.select }),
-    zeroFrom: given.existing ? (given.zeroTarget ? 0 : size) : (overlay?.zeroFrom ?? 0),
+    zeroFrom: isZero ? (overlay?.zeroFrom ?? 0) : size,
     sparse: given.sparse ?? 4096,
     parallel: given.parallel ?? 8,
     progress: progress.update,
@@ -179,14 +179,29 @@ function overlayOf([source]: readonly Chain[], target: Chain) {
   return { zeroFrom, disks: [topAlone(source)], select };
 }
 
-/** Makes the new image. Returns the name of its backing file. */
+/** What is known of the target before anything is copied to it. */
+interface Target {
+  /** The name of its backing file, if it is to be an overlay. */
+  readonly backing: string | undefined;
+  /** What its backing file does not show reads as zeros. */
+  readonly isZero: boolean;
+}
+
+/** Takes what is there (`-n`). */
+function takeTarget(format: string, given: Given): Target {
+  refuseCompression(format, given.compress);
+  checkCacheMode(given.cache, 'cache option');
+  return { backing: given.backing, isZero: given.zeroTarget === true };
+}
+
+/** Makes the new image. */
 async function makeTarget(
   name: string,
   format: string,
   size: number,
   sources: number,
   given: Given,
-): Promise<string | undefined> {
+): Promise<Target> {
   const support = supportNamed(format);
   if (!support) throw new CommandError(`Unknown file format '${format}'`);
   schemeName(name);
@@ -207,13 +222,13 @@ async function makeTarget(
   refuseCompression(format, given.compress);
   checkCacheMode(given.cache, 'cache option');
   try {
-    await makeImage(name, support, { size, backing, values });
+    const isZero = await makeImage(name, support, { size, backing, values });
+    return { backing: backing?.name, isZero };
   } catch (error) {
     if (!isDiskError(error)) throw error;
     const message = `${name}: error while converting ${format}: ${error.message}`;
     throw new CommandError(message, { hint: openingHint(error), cause: error });
   }
-  return backing?.name;
 }
 
 function refuseCompression(format: string, wanted: boolean | undefined): void {

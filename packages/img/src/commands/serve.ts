@@ -90,13 +90,13 @@ export const serve = command({
     if (given.exportName !== undefined && operands.length > 1) {
       throw new UsageError("option '-x' names one export, and there are several images");
     }
-    const stop = stopSignals();
     const wish = { allow: [...given.allow, ...foldersOf(operands)], format: given.format, locks: serveLocks };
     await using disks = await openAll<Chain | WritableChain>(operands, (name) =>
       given.readOnly ? openDisk(name, wish) : openToServe(name, wish),
     );
     const exports = operands.flatMap((name, index) => exportsOf(name, disks.opened[index], operands, given));
-    const server = await listenFor(exports, address, given.shared, terminal);
+    const stop = stopSignals();
+    await using server = await listenFor(exports, address, given.shared, terminal);
     announce(server, exports, given.readyFd, terminal);
     await stop.first;
     const closed = server.close();
@@ -187,8 +187,12 @@ function announce(
   }
   terminal.print(lines);
   if (readyFd === undefined) return;
-  writeFileSync(readyFd, lines);
-  closeSync(readyFd);
+  try {
+    writeFileSync(readyFd, lines);
+    closeSync(readyFd);
+  } catch (error) {
+    throw new CommandError(`Could not write to descriptor ${readyFd}: ${(error as Error).message}`);
+  }
 }
 
 interface StopSignals {

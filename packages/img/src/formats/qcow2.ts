@@ -17,7 +17,10 @@ import type { CheckOutcome, FormatSupport, ImageFacts, NewImage } from './suppor
 export const qcow2Support: FormatSupport = {
   format: qcow2Format,
   rows: qcow2Rows,
-  create: (file, image) => createQcow2(file, optionsOf(image)),
+  create: async (file, image) => {
+    await createQcow2(file, optionsOf(image));
+    return true;
+  },
   describe: async (file) => factsOf(await readInfo(file)),
   check,
 };

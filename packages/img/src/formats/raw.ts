@@ -16,7 +16,7 @@ export const rawSupport: FormatSupport = {
   check: undefined,
 };
 
-async function create(file: HostFile, { size, values }: NewImage): Promise<void> {
+async function create(file: HostFile, { size, values }: NewImage): Promise<boolean> {
   const mode = String(values.get('preallocation') ?? 'off');
   const allocate = Object.hasOwn(preallocations, mode) ? preallocations[mode] : undefined;
   if (!allocate) throw new DiskError('invalid', refusal(mode));
@@ -24,16 +24,34 @@ async function create(file: HostFile, { size, values }: NewImage): Promise<void>
     if (values.get(name)) throw new DiskError('not-supported', `option '${name}' is not supported yet`);
   }
   const padded = inSectors(size);
-  await file.truncate(0);
-  await file.truncate(padded).catch((error: unknown) => {
-    throw isDiskError(error, 'no-space') ? new DiskError('limit', error.message, { cause: error }) : error;
-  });
+  if (!(await cut(file, padded))) {
+    // What lay at the start of the device must not be taken for another format's header.
+    await file.zero(0, Math.min(sector, file.size));
+    return false;
+  }
   // Whoever opens the image for direct I/O finds out by reading it which alignment the host needs, and a hole tells nothing.
-  if (padded > 0) await file.write(zeros.subarray(0, padded < firstBlock ? 512 : firstBlock), 0);
+  if (padded > 0) await file.write(zeros.subarray(0, padded < firstBlock ? sector : firstBlock), 0);
   await allocate(file, padded);
   await file.flush();
+  return true;
 }
 
+/** Makes the file empty and `size` bytes long. False: it is a device, which keeps its size and its bytes. */
+async function cut(file: HostFile, size: number): Promise<boolean> {
+  try {
+    await file.truncate(0);
+  } catch (error) {
+    if (!isDiskError(error, 'not-supported')) throw error;
+    if (file.size < size) throw new DiskError('no-space', 'Cannot grow device files', { cause: error });
+    return false;
+  }
+  await file.truncate(size).catch((error: unknown) => {
+    throw isDiskError(error, 'no-space') ? new DiskError('limit', error.message, { cause: error }) : error;
+  });
+  return true;
+}
+
+const sector = 512;
 const firstBlock = 4096;
 const zeros = new Uint8Array(1 << 20);
 

@@ -10,11 +10,12 @@ export interface FormatSupport {
   /** Its options of `-o`, and nothing of where the file is kept. */
   readonly rows: readonly CreationRow[];
   /**
-   * Makes `file` a new empty image.
+   * Makes `file` a new empty image. Resolves to true if the new disk reads as zeros: that of a raw image on a
+   * device is what the device held.
    *
    * @throws {DiskError} not-supported, invalid, limit, and what the file throws
    */
-  create(file: HostFile, image: NewImage): Promise<void>;
+  create(file: HostFile, image: NewImage): Promise<boolean>;
   /** The facts of an image, read from its own file alone. @throws {DiskError} corrupt, limit, not-supported */
   describe(file: HostSource): Promise<ImageFacts>;
   /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
