@@ -39,8 +39,9 @@ export const allowLocal: OpenGate = {
 
 /** Only files inside `folders`, or below them, may be named. Links are followed before the judgement. */
 export function allowFolders(folders: readonly string[]): OpenGate {
-  const roots = Promise.all(folders.map(realFolder));
+  let roots: Promise<readonly string[]> | undefined;
   const admit = async (realPath: string, reference: BackingReference, from: string): Promise<void> => {
+    roots ??= Promise.all(folders.map(realFolder));
     const allowed = await roots;
     if (allowed.some((root) => isInside(realPath, root))) return;
     throw refused(reference, from, `outside of ${allowed.map((root) => `'${root}'`).join(', ')}`);
