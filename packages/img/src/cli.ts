@@ -4,8 +4,9 @@
  * A verb's code is loaded when it is asked for, so that a small answer starts fast.
  */
 import type { Command } from './command.ts';
+import { makeObjects, type Objects } from './objects/objects.ts';
 import { describeOptions, parseLine } from './options.ts';
-import { programName, reportFailure, UsageError } from './report.ts';
+import { CommandError, programName, reportFailure, UsageError } from './report.ts';
 import type { Terminal } from './terminal.ts';
 import { version } from './version.ts';
 
@@ -40,7 +41,18 @@ async function dispatch([name, ...words]: readonly string[], terminal: Terminal)
   const verb = await load();
   const line = parseLine(verb.options, words);
   if (line === 'help') return print(terminal, help(name, verb));
-  return await verb.run(line, terminal);
+  const objects = await objectsOf(verb, (line.options['objects'] ?? []) as readonly string[]);
+  return await verb.run({ ...line, objects }, terminal);
+}
+
+/** What `--object` defined. @throws {CommandError} with the status that the verb has for it */
+async function objectsOf({ objectFailure: status }: Command, texts: readonly string[]): Promise<Objects> {
+  try {
+    return await makeObjects(texts);
+  } catch (error) {
+    if (status === undefined || !(error instanceof CommandError)) throw error;
+    throw new CommandError(error.message, { status, hint: error.hint, cause: error });
+  }
 }
 
 function isPrefixOf(word: string, option: string): boolean {

@@ -1,6 +1,13 @@
 /** What a verb is made of: a summary, operands, options, and what it does. Each stands in `commands/`. */
+import type { Objects } from './objects/objects.ts';
 import type { OptionTable, ParsedLine } from './options.ts';
 import type { Terminal } from './terminal.ts';
+
+/** A command line, ready to be carried out. */
+export interface CommandLine<Table extends OptionTable> extends ParsedLine<Table> {
+  /** What `--object` defined, in the commands that have `objectRow` as their `objects`. */
+  readonly objects: Objects;
+}
 
 /** A verb of the command line, whatever its options. */
 export interface Command {
@@ -11,19 +18,21 @@ export interface Command {
   readonly options: OptionTable;
   /** Help beyond the options; paragraphs that end in a newline. */
   readonly notes?: string;
+  /** The exit status when an `--object` cannot be made; 1 if not given. */
+  readonly objectFailure?: number;
   /**
    * Does the work. Resolves to the exit status.
    *
    * @throws {UsageError} @throws {CommandError} @throws {DiskError} which the caller reports
    */
-  run(line: ParsedLine<OptionTable>, terminal: Terminal): Promise<number>;
+  run(line: CommandLine<OptionTable>, terminal: Terminal): Promise<number>;
 }
 
 /** A verb, with `run` typed by its own options. */
 export function command<Table extends OptionTable>(
   verb: Omit<Command, 'options' | 'run'> & {
     readonly options: Table;
-    readonly run: (line: ParsedLine<Table>, terminal: Terminal) => Promise<number>;
+    readonly run: (line: CommandLine<Table>, terminal: Terminal) => Promise<number>;
   },
 ): Command {
   // The line handed to `run` is parsed with this very table.

@@ -46,6 +46,18 @@ export class CommandError extends Error {
   }
 }
 
+/** The command line asks for a text, such as a list of what an option takes, and for no work. */
+export class Answer extends Error {
+  override readonly name = 'Answer';
+  readonly text: string;
+
+  /** @param text printed as it is; the exit status is 0 */
+  constructor(text: string) {
+    super('the command line asks for a text');
+    this.text = text;
+  }
+}
+
 /** One line on standard error, behind the program's name. */
 export function complain(terminal: Terminal, sentence: string): void {
   terminal.warn(`${programName}: ${sentence}\n`);
@@ -53,6 +65,10 @@ export function complain(terminal: Terminal, sentence: string): void {
 
 /** Says what ended the command. Returns the exit status. */
 export function reportFailure(terminal: Terminal, error: unknown): number {
+  if (error instanceof Answer) {
+    terminal.print(error.text);
+    return 0;
+  }
   if (error instanceof UsageError) {
     for (const sentence of error.sentences) complain(terminal, sentence);
     if (error.pointToHelp) terminal.warn(`Try '${programName} --help' for more information\n`);

@@ -46,7 +46,6 @@ test('names that every object has are no verbs', async () => {
 
 test('an option that is not there yet is refused by its name', async () => {
   for (const words of [
-    ['info', '--object', 'secret,id=s', 'x'],
     ['map', '--image-opts', 'x'],
     ['convert', '-l', 'one', 'a', 'b'],
     ['convert', '--salvage', 'a', 'b'],

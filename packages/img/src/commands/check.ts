@@ -11,6 +11,7 @@ import {
 } from '../arguments.ts';
 import { command } from '../command.ts';
 import type { CheckOutcome } from '../formats/support.ts';
+import { objectRow } from '../objects/objects.ts';
 import { cannotOpen, openImage } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { checkJson, checkText } from '../print/check.ts';
@@ -30,7 +31,7 @@ const options = {
     read: refuseRepair,
   },
   share: shareRow,
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
   imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
 } as const satisfies OptionTable;
 

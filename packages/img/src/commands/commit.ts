@@ -12,6 +12,7 @@ import {
   readRate,
 } from '../arguments.ts';
 import { command } from '../command.ts';
+import { objectRow } from '../objects/objects.ts';
 import { cannotOpen, openingFor } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { type Progress, showProgress, silentProgress } from '../progress.ts';
@@ -26,7 +27,7 @@ const options = {
   quiet: quietRow,
   allow: allowRow,
   rate: { letter: 'r', value: 'RATE', help: 'bytes a second (not supported yet)', read: readRate },
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
   imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
 } as const satisfies OptionTable;
 

@@ -10,6 +10,7 @@ import type { Chain } from '@strata/chain';
 import { allowRow, checkCacheMode, laterRow, progressRow, quietRow, shareRow } from '../arguments.ts';
 import { command } from '../command.ts';
 import { sectorOf } from '../disk-size.ts';
+import { objectRow } from '../objects/objects.ts';
 import { foldersOf, openDisk, paddedDisk } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { type Progress, showProgress, silentProgress } from '../progress.ts';
@@ -25,7 +26,7 @@ const options = {
   quiet: quietRow,
   share: shareRow,
   allow: allowRow,
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
   imageOptions: laterRow({ name: 'image-opts', help: 'FILE1 and FILE2 are lists of image options' }),
 } as const satisfies OptionTable;
 
@@ -36,6 +37,7 @@ export const compare = command({
   summary: 'tell whether two images read the same',
   operands: 'FILE1 FILE2',
   options,
+  objectFailure: statuses.notOpened,
   notes: [
     'What one image has beyond the end of the other must be zeros. The exit status is 0 if\n',
     'the images are the same, 1 if they differ, and more than 1 if that cannot be told.\n',

@@ -17,6 +17,7 @@ import { copyAll, topAlone } from '../copying.ts';
 import { backingReference, parseCreation, readOptionList, setBacking } from '../creation.ts';
 import { inSectors } from '../disk-size.ts';
 import { creationAnswer, creationTable, makeImage } from '../make.ts';
+import { objectRow } from '../objects/objects.ts';
 import {
   allowingBacking,
   foldersOf,
@@ -84,7 +85,7 @@ const options = {
   bitmaps: { name: 'bitmaps', help: 'copy bitmaps (not supported yet)' },
   skipBroken: { name: 'skip-broken-bitmaps', help: 'copy only bitmaps that are sound (not supported yet)' },
   salvage: { name: 'salvage', help: 'go on after errors (not supported yet)' },
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
   imageOptions: laterRow({ name: 'image-opts', help: 'sources are lists of image options' }),
   targetOptions: laterRow({ name: 'target-image-opts', help: 'the target is a list of image options' }),
 } as const satisfies OptionTable;

@@ -1,7 +1,7 @@
 /** `create`: a new empty image, perhaps over a backing file. */
 import { type BackingReference, isDiskError } from '@strata/block';
 import { allowLocal, openChain, openingSentence } from '@strata/chain';
-import { allowRow, formatRow, laterRow, quietRow, readSize } from '../arguments.ts';
+import { allowRow, formatRow, quietRow, readSize } from '../arguments.ts';
 import { command } from '../command.ts';
 import {
   backingReference,
@@ -13,6 +13,7 @@ import {
 } from '../creation.ts';
 import { inSectors } from '../disk-size.ts';
 import { creationAnswer, creationTable, makeImage } from '../make.ts';
+import { objectRow } from '../objects/objects.ts';
 import { openingFor, openingHint, schemeName, supportNamed } from '../open.ts';
 import type { OptionTable, OptionValues } from '../options.ts';
 import { CommandError, UsageError } from '../report.ts';
@@ -32,7 +33,7 @@ const options = {
   },
   quiet: quietRow,
   allow: allowRow,
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
 } as const satisfies OptionTable;
 
 const readImageSize = readSize('image size');

@@ -4,6 +4,7 @@ import { allowLocal, longestChain } from '@strata/chain';
 import { allowRow, formatRow, laterRow, oneImage, outputRow, shareRow, wantsJson } from '../arguments.ts';
 import { command } from '../command.ts';
 import { inSectors } from '../disk-size.ts';
+import { objectRow } from '../objects/objects.ts';
 import { cannotOpen, gateFor, openImage } from '../open.ts';
 import type { OptionTable, OptionValues } from '../options.ts';
 import { infoLocks } from '../places/file.ts';
@@ -17,7 +18,7 @@ const options = {
   chain: { name: 'backing-chain', help: 'tell of all images of the chain' },
   share: shareRow,
   allow: allowRow,
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
   imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
 } as const satisfies OptionTable;
 

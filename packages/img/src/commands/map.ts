@@ -12,6 +12,7 @@ import {
   wantsJson,
 } from '../arguments.ts';
 import { command } from '../command.ts';
+import { objectRow } from '../objects/objects.ts';
 import { openDisk } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { emptyEntry, type MapEntry, mapHead, mapJson, mapLine, mappedSize, walkMap } from '../print/map.ts';
@@ -37,7 +38,7 @@ const options = {
   },
   share: shareRow,
   allow: allowRow,
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
   imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
 } as const satisfies OptionTable;
 

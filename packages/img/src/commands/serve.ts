@@ -14,6 +14,7 @@ import {
 } from '@strata/nbd';
 import { allowRow, formatRow, laterRow } from '../arguments.ts';
 import { command } from '../command.ts';
+import { objectRow } from '../objects/objects.ts';
 import { foldersOf, openAll, openDisk, openWritableDisk, type Wish } from '../open.ts';
 import type { OptionTable, OptionValues } from '../options.ts';
 import { serveLocks } from '../places/file.ts';
@@ -67,7 +68,7 @@ const options = {
     help: 'export an internal snapshot',
   }),
   tls: laterRow({ name: 'tls-creds', value: 'ID', help: 'speak TLS' }),
-  object: laterRow({ name: 'object', value: 'OBJDEF', help: 'define an object, such as a secret' }),
+  objects: objectRow,
   imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
 } as const satisfies OptionTable;
 

@@ -1,0 +1,44 @@
+/**
+ * The kinds of objects that `--object` can make. A new kind is a file beside this one and a line here.
+ */
+import type { Objects, UserObject } from './objects.ts';
+
+/** What a property takes: any text, a switch, a whole number, or one of some words. */
+export type PropertyType = 'string' | 'boolean' | 'integer' | readonly string[];
+
+/** A kind of object. */
+export interface ObjectKind {
+  /** What it can be told, under QEMU's names. */
+  readonly properties: Readonly<Record<string, PropertyType>>;
+  /** Judges an object as it is made; `others` are those made before it. @throws {CommandError} */
+  check?(object: UserObject, others: Objects): void;
+}
+
+/** The kinds there are. */
+export interface KnownKinds {
+  readonly kinds: Readonly<Record<string, () => Promise<ObjectKind>>>;
+  /** Kinds that QEMU's tools know and that cannot be made here. */
+  readonly absentKinds: ReadonlySet<string>;
+}
+
+/** Every kind, by the name that `--object` takes. */
+export const kinds: KnownKinds['kinds'] = {};
+
+/** Kinds that QEMU's tools know and that cannot be made here. */
+export const absentKinds: KnownKinds['absentKinds'] = new Set([
+  'authz-list',
+  'authz-list-file',
+  'authz-pam',
+  'authz-simple',
+  'iothread',
+  'main-loop',
+  'pr-manager-helper',
+  'secret',
+  'secret_keyring',
+  'thread-context',
+  'throttle-group',
+  'tls-cipher-suites',
+  'tls-creds-anon',
+  'tls-creds-psk',
+  'tls-creds-x509',
+]);
