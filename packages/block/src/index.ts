@@ -32,7 +32,15 @@ export { hostFile, hostSource } from './filters/host.ts';
 export { readOnly } from './filters/readonly.ts';
 export { type FileCall, type TraceEvent, traced } from './filters/trace.ts';
 export { deviceWindow, sourceWindow } from './filters/window.ts';
-export type { BackingReference, ImageFormat, Layer, LayerSource, Mapping } from './layer.ts';
+export type {
+  BackingReference,
+  ImageFormat,
+  Layer,
+  LayerSource,
+  Mapping,
+  OpenSourceOptions,
+  SnapshotChoice,
+} from './layer.ts';
 export { raw } from './layers/raw.ts';
 export { Lifetime } from './lifetime.ts';
 export type { TransferOptions } from './pipeline.ts';

@@ -77,6 +77,19 @@ export interface Layer extends LayerSource {
   resize(size: number, below: BlockSource): Promise<void>;
 }
 
+/** Which internal snapshot of an image is meant. */
+export type SnapshotChoice =
+  /** The one with this id; if no id is this, the first with this name. */
+  | { readonly idOrName: string }
+  /** The first of which both are right, as far as they are given. */
+  | { readonly id: string | undefined; readonly name: string | undefined };
+
+/** What of an image is opened for reading. */
+export interface OpenSourceOptions {
+  /** The disk as this internal snapshot keeps it, instead of the disk as it is. */
+  readonly snapshot?: SnapshotChoice;
+}
+
 /** An image format: how to know it and how to open it. The chain is given these and knows no format itself. */
 export interface ImageFormat {
   /** As `-f` takes it and as backing references record it. */
@@ -85,8 +98,13 @@ export interface ImageFormat {
   readonly exclusive: boolean;
   /** True if the first bytes of a file are this format's. `head` is up to 512 bytes. */
   matches(head: Uint8Array): boolean;
-  /** Opens for reading. The file stays the caller's. @throws {DiskError} corrupt, limit, not-supported */
-  openSource(file: HostSource): Promise<LayerSource>;
+  /**
+   * Opens for reading. The file stays the caller's. If the snapshot that is asked for cannot be had, the
+   * error's `context.op` is `snapshot`.
+   *
+   * @throws {DiskError} corrupt, limit, not-supported, not-found
+   */
+  openSource(file: HostSource, options?: OpenSourceOptions): Promise<LayerSource>;
   /** Opens for writing. The file stays the caller's. @throws {DiskError} corrupt, limit, not-supported */
   open(file: HostFile): Promise<Layer>;
 }

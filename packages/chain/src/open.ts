@@ -17,6 +17,8 @@ import {
   isDiskError,
   type Layer,
   type LayerSource,
+  type OpenSourceOptions,
+  type SnapshotChoice,
 } from '@strata/block';
 import { ChainDevice, ChainSource } from './chain.ts';
 import type { OpenGate } from './gate.ts';
@@ -39,6 +41,8 @@ export interface OpenOptions {
   readonly format?: string;
   /** Read even while another program writes: take no lock that it could refuse. */
   readonly share?: boolean;
+  /** Of the top, which is opened for reading: the disk as this internal snapshot keeps it. */
+  readonly snapshot?: SnapshotChoice;
   /** False: open the top alone; what it leaves to its backing file reads as zeros that nobody wrote. */
   readonly backing?: boolean;
 }
@@ -173,12 +177,16 @@ async function openImage(
     await place.lock({ access, exclusive: format.exclusive, share: options.share ?? false });
     const layer = await (access === 'write'
       ? format.open(place.host as HostFile)
-      : format.openSource(place.host));
+      : format.openSource(place.host, above === undefined ? snapshotOf(options) : {}));
     return { path, reference, format, host: place.host, layer };
   } catch (error) {
     await Promise.allSettled([place.host[Symbol.asyncDispose]()]);
     throw located(error, path);
   }
+}
+
+function snapshotOf({ snapshot }: OpenOptions): OpenSourceOptions {
+  return snapshot === undefined ? {} : { snapshot };
 }
 
 async function formatOf(

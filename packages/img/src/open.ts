@@ -5,7 +5,13 @@
  * of them; what an image names may be a file of this machine and nothing else.
  */
 import { dirname } from 'node:path';
-import { type BlockSource, DiskError, type HostSource, isDiskError } from '@strata/block';
+import {
+  type BlockSource,
+  DiskError,
+  type HostSource,
+  isDiskError,
+  type SnapshotChoice,
+} from '@strata/block';
 import {
   allowFolders,
   allowLocal,
@@ -74,19 +80,22 @@ export interface Wish {
   /** `-U`. */
   readonly share?: boolean | undefined;
   readonly locks?: LockChoice;
+  /** `-l`: which internal snapshot of the named image is read. */
+  readonly snapshot?: SnapshotChoice | undefined;
   /** `-t unsafe`: nothing that is written is waited for. */
   readonly unsafe?: boolean;
 }
 
 /** What the libraries need to open images by themselves. @param names what the user typed */
 export function openingFor(names: readonly string[], wish: Wish): OpenOptions {
-  const { format, share } = wish;
+  const { format, share, snapshot } = wish;
   return {
     formats: formats.map((support) => support.format),
     gate: gateFor(names, wish),
     places: placesFor(wish),
     ...(format !== undefined && { format }),
     ...(share !== undefined && { share }),
+    ...(snapshot !== undefined && { snapshot }),
   };
 }
 
@@ -210,6 +219,8 @@ export function supportNamed(name: string): FormatSupport | undefined {
 /** What ends a command that cannot open `name`; anything but a DiskError stays what it is. */
 export function cannotOpen(name: string, error: unknown, status = 1): unknown {
   if (!isDiskError(error)) return error;
+  if (error.context.op === 'snapshot')
+    return new CommandError(`Failed to load snapshot: ${error.message}`, { status, cause: error });
   const message = `Could not open '${name}': ${openingSentence(error)}${advice(error)}`;
   return new CommandError(message, { status, hint: openingHint(error), cause: error });
 }

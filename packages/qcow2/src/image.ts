@@ -39,14 +39,17 @@ export interface ImageOptions {
 
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
 
-/** The L2 tables of the active disk. */
-export function activeTables(
+/** Where an L1 table is: the active disk's, as the header says, or a snapshot's. */
+export type L1Place = Pick<Header, 'l1At' | 'l1Entries'>;
+
+/** The L2 tables that an L1 table leads to. */
+export function tablesOf(
   file: HostSource,
-  header: Header,
+  place: L1Place,
   geometry: Geometry,
   options: ImageOptions,
 ): ClusterTables {
-  const l1 = new WordTable(file, header.l1At, header.l1Entries);
+  const l1 = new WordTable(file, place.l1At, place.l1Entries);
   return new ClusterTables(file, l1, geometry, l2Tables(geometry, options.l2CacheBytes ?? L2_CACHE_BYTES));
 }
 
@@ -79,7 +82,7 @@ export class Image {
   constructor(file: HostFile, header: Header, options: ImageOptions) {
     const geometry = geometryOf(header);
     const { quarantine } = this;
-    const l2 = activeTables(file, header, geometry, options);
+    const l2 = tablesOf(file, header, geometry, options);
     const refcounts = new Refcounts(file, geometry, header);
     const structures = new Structures(geometry, header, l2, refcounts);
     const allocator = new Allocator({ geometry, refcounts, quarantine, structures }, file.size);

@@ -14,6 +14,7 @@ import type {
   Layer,
   LayerSource,
   Mapping,
+  OpenSourceOptions,
   ZeroOptions,
 } from '@strata/block';
 import { discard } from './discard.ts';
@@ -22,10 +23,11 @@ import { unsupportedFor } from './features.ts';
 import { isQcow2 } from './format.ts';
 import { geometryOf } from './geometry.ts';
 import { backingOf, type Header, readHeader } from './header.ts';
-import { activeTables, Image, type ImageOptions } from './image.ts';
+import { Image, type ImageOptions, type L1Place, tablesOf } from './image.ts';
 import { closedError, Reader } from './reader.ts';
 import { Refcounts } from './refcounts.ts';
 import { resize } from './resize.ts';
+import { l1OfSnapshot } from './snapshots.ts';
 import { write } from './write.ts';
 import { zero } from './zero.ts';
 
@@ -37,9 +39,9 @@ class Qcow2Source implements LayerSource {
   readonly #reader: Reader;
   #closed = false;
 
-  constructor(file: HostSource, header: Header, options: ImageOptions) {
+  constructor(file: HostSource, header: Header, options: ImageOptions, l1: L1Place = header) {
     const geometry = geometryOf(header);
-    const l2 = activeTables(file, header, geometry, options);
+    const l2 = tablesOf(file, l1, geometry, options);
     this.#reader = new Reader({ file, geometry, l2, refcounts: new Refcounts(file, geometry, header) });
     this.size = header.size;
     this.backing = backingOf(header);
@@ -138,11 +140,12 @@ export function qcow2FormatWith(options: ImageOptions): ImageFormat {
     name: 'qcow2',
     exclusive: true,
     matches: isQcow2,
-    openSource: async (file: HostSource) => {
+    openSource: async (file: HostSource, { snapshot }: OpenSourceOptions = {}) => {
       const header = await readHeader(file);
       const refusal = unsupportedFor(header, 'read');
       if (refusal !== undefined) throw refusal;
-      return new Qcow2Source(file, header, options);
+      const l1 = snapshot === undefined ? header : await l1OfSnapshot(file, header, snapshot);
+      return new Qcow2Source(file, header, options, l1);
     },
     open: async (file: HostFile) => {
       const header = await readHeader(file);

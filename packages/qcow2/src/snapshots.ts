@@ -6,9 +6,10 @@
  *
  * Spec: qcow2.txt, "Snapshots".
  */
-import { DiskError, type HostSource } from '@strata/block';
+import { DiskError, type HostSource, type SnapshotChoice } from '@strata/block';
 import { textOf } from './extensions.ts';
-import { MAX_SNAPSHOT_EXTRA, MAX_SNAPSHOT_TABLE_BYTES } from './format.ts';
+import { MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA, MAX_SNAPSHOT_TABLE_BYTES } from './format.ts';
+import { geometryOf, type HostOffset, hostOffset, l1EntriesFor } from './geometry.ts';
 import type { Header } from './header.ts';
 import { EntryReader, numberOf } from './table-reader.ts';
 
@@ -144,4 +145,57 @@ export async function listSnapshots(file: HostSource, header: Header): Promise<r
       l1Entries: entry.l1Entries,
     };
   });
+}
+
+/** The entry that is meant; undefined if there is none. */
+function findSnapshot<Entry extends Pick<SnapshotEntry, 'id' | 'name'>>(
+  entries: readonly Entry[],
+  choice: SnapshotChoice,
+): Entry | undefined {
+  if ('idOrName' in choice) {
+    const { idOrName } = choice;
+    return entries.find(({ id }) => id === idOrName) ?? entries.find(({ name }) => name === idOrName);
+  }
+  const { id, name } = choice;
+  if (id === undefined && name === undefined) return undefined;
+  return entries.find(
+    (entry) => (id === undefined || entry.id === id) && (name === undefined || entry.name === name),
+  );
+}
+
+/**
+ * Where the L1 table of a snapshot is, judged, with as many entries as its disk has: what lies behind them
+ * is the state of a virtual machine.
+ *
+ * @throws {DiskError} not-found, corrupt, limit
+ */
+export async function l1OfSnapshot(
+  file: HostSource,
+  header: Header,
+  choice: SnapshotChoice,
+): Promise<Pick<Header, 'l1At' | 'l1Entries'>> {
+  const { entries, problem } = await readSnapshotTable(file, header.snapshotsAt, header.snapshotCount);
+  if (problem !== undefined)
+    throw new DiskError('limit', problem.message, { offset: header.snapshotsAt, spec: SPEC });
+  const entry = findSnapshot(entries, choice);
+  if (entry === undefined) throw new DiskError('not-found', "Can't find snapshot", { op: 'snapshot' });
+  const l1At = judgeL1(header, entry);
+  const diskSize = entry.diskSize ?? BigInt(header.size);
+  const needed =
+    diskSize > BigInt(Number.MAX_SAFE_INTEGER)
+      ? entry.l1Entries
+      : l1EntriesFor(geometryOf(header), Number(diskSize));
+  return { l1At, l1Entries: Math.min(entry.l1Entries, needed) };
+}
+
+/** Where a snapshot's L1 table is. @throws {DiskError} corrupt, limit */
+function judgeL1(header: Header, { l1At, l1Entries }: SnapshotEntry): HostOffset {
+  const where = { op: 'snapshot', spec: SPEC };
+  const bytes = l1Entries * 8;
+  if (bytes > MAX_L1_BYTES) throw new DiskError('limit', 'Snapshot L1 table too large', where);
+  if (l1At % 2n ** BigInt(header.clusterBits) !== 0n || l1At + BigInt(bytes) > 2n ** 63n)
+    throw new DiskError('corrupt', 'Snapshot L1 table offset invalid', where);
+  if (l1At + BigInt(bytes) > BigInt(Number.MAX_SAFE_INTEGER))
+    throw new DiskError('limit', 'Snapshot L1 table offset is past 2^53', where);
+  return hostOffset(Number(l1At));
 }

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MemoryDevice } from '@strata/block';
+import { qemuImg, qemuIo, requires, temporaryFolder } from '@strata/testkit';
 import { createQcow2 } from '../src/create.ts';
-import { type Header, parseHeader } from '../src/header.ts';
+import { type Header, parseHeader, readHeader } from '../src/header.ts';
 import { snapshotsPatch } from '../src/header-encode.ts';
+import { qcow2Format } from '../src/layer.ts';
 import { listSnapshots, readSnapshotTable } from '../src/snapshots.ts';
+import { readGuest } from './guest.ts';
+import { openHost } from './host.ts';
 
 /** An entry of "Snapshots", field by field as the specification lays it out. */
 function entry(id: string, name: string, extra: Buffer, vmState = 0): Buffer {
@@ -99,4 +103,52 @@ test('entries behind the end of the file are empty, and 65,536 of them are liste
   const snapshots = await listSnapshots(file, { ...header, snapshotCount: 65_536 });
   assert.equal(snapshots.length, 65_536);
   assert.equal(snapshots[65_535]?.name, '');
+});
+
+test(
+  'a snapshot is read as it was, without the state of a machine behind its disk',
+  requires('qemu-img', 'qemu-io'),
+  async () => {
+    await using folder = await temporaryFolder();
+    const path = folder.file('image.qcow2');
+    await qemuImg.create(path, '1M', { options: { cluster_size: 512 } });
+    await qemuIo(path, ['write -P 1 100k 200k']);
+    await qemuImg.ok('snapshot', '-c', 'one', path);
+    await qemuIo(path, ['write -P 2 0 1M']);
+    // One more entry of its L1 table, behind the disk: the disk of today is longer.
+    await qemuImg.ok('resize', '-q', path, '2M');
+    await using file = await openHost(path);
+    const { snapshotsAt } = await readHeader(file);
+    const entry = Buffer.alloc(64);
+    await file.read(entry, snapshotsAt);
+    const l1At = Number(entry.readBigUInt64BE(0));
+    const l1 = Buffer.alloc(33 * 8);
+    await file.read(l1, l1At);
+    l1.copy(l1, 32 * 8, 4 * 8, 5 * 8);
+    await file.write(l1, l1At);
+    entry.writeUInt32BE(33, 8);
+    await file.write(entry, snapshotsAt);
+
+    const source = await qcow2Format.openSource(file, { snapshot: { idOrName: 'one' } });
+    assert.equal(source.size, 2 ** 21);
+    const seen = Buffer.from(await readGuest(source, 0, 2 ** 21));
+    const was = Buffer.alloc(2 ** 21).fill(1, 100 * 1024, 300 * 1024);
+    assert.ok(seen.equals(was));
+  },
+);
+
+test('a snapshot that is not there, or whose L1 table cannot be, is refused', async () => {
+  const sound = entry('1', 'one', words(0n, 2n ** 20n));
+  const unaligned = entry('2', 'two', words(0n, 2n ** 20n));
+  unaligned.writeBigUInt64BE(0x30200n, 0);
+  const large = entry('3', 'three', words(0n, 2n ** 20n));
+  large.writeUInt32BE(2 ** 22 + 1, 8);
+  const [file] = await imageWith(sound, unaligned, large);
+  for (const [idOrName, code, message] of [
+    ['nope', 'not-found', "Can't find snapshot"],
+    ['two', 'corrupt', 'Snapshot L1 table offset invalid'],
+    ['3', 'limit', 'Snapshot L1 table too large'],
+  ] as const) {
+    await assert.rejects(qcow2Format.openSource(file, { snapshot: { idOrName } }), { code, message });
+  }
 });

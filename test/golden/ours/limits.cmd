@@ -17,7 +17,6 @@ img convert -c -O qcow2 r a
 img convert -C r a
 img convert --salvage r a
 img convert --bitmaps r a
-img convert -l one r a
 img convert -r 1M r a
 img check -r all r
 img commit -r 1M r

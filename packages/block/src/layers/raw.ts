@@ -79,6 +79,11 @@ export const raw: ImageFormat = {
   name: 'raw',
   exclusive: false,
   matches: () => false,
-  openSource: async (file) => new RawSource(file),
+  openSource: async (file, { snapshot } = {}) => {
+    if (snapshot === undefined) return new RawSource(file);
+    const message =
+      "Block format 'raw' used by device '' does not support temporarily loading internal snapshots";
+    throw new DiskError('not-supported', message, { op: 'snapshot' });
+  },
   open: async (file) => new RawLayer(file),
 };

@@ -33,6 +33,7 @@ import type { OptionTable, OptionValues } from '../options.ts';
 import { copyLocks } from '../places/file.ts';
 import { type Progress, showProgress, silentProgress } from '../progress.ts';
 import { CommandError, UsageError } from '../report.ts';
+import { snapshotRow } from '../snapshot-choice.ts';
 
 const largestSparse = 16 << 20;
 const mostParallel = 16;
@@ -81,7 +82,7 @@ const options = {
   compress: { letter: 'c', help: 'compress (not supported yet)' },
   offload: { letter: 'C', help: 'leave copying to the host (not supported yet)' },
   rate: { letter: 'r', value: 'RATE', help: 'bytes a second (not supported yet)', read: readRate },
-  snapshot: laterRow({ letter: 'l', value: 'SNAPSHOT', help: 'copy an internal snapshot' }),
+  snapshot: snapshotRow,
   bitmaps: { name: 'bitmaps', help: 'copy bitmaps (not supported yet)' },
   skipBroken: { name: 'skip-broken-bitmaps', help: 'copy only bitmaps that are sound (not supported yet)' },
   salvage: { name: 'salvage', help: 'go on after errors (not supported yet)' },
@@ -113,9 +114,12 @@ export const convert = command({
     const shown = given.progress && !given.quiet ? showProgress(terminal, 1) : silentProgress;
     try {
       const { format, share } = given;
+      const snapshot = names.length === 1 ? given.snapshot : undefined;
       const allow = [...given.allow, ...foldersOf(operands)];
-      const wish = { allow, format, share, locks: copyLocks };
+      const wish = { allow, format, share, snapshot, locks: copyLocks };
       await using sources = await openAll(names, (name) => openDisk(name, wish));
+      if (given.snapshot !== snapshot)
+        throw new CommandError('No support for concatenating multiple snapshot');
       await convertInto(target, outputFormat, sources.opened, given, shown);
       shown.complete();
     } finally {
