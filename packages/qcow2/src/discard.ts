@@ -35,10 +35,17 @@ export function wholeClusters(
   return { first: Math.ceil(from / clusterSize), end };
 }
 
+/** What becomes of clusters. */
+export interface DropOptions {
+  /** In version 3: clusters that are not allocated become zero clusters too. */
+  readonly unallocatedToo: boolean;
+  /** They become unallocated in version 3 as well, zero clusters too: nothing will show them any more. */
+  readonly intoNothing?: boolean;
+}
+
 /**
  * Makes clusters that the caller holds read as zeros and lets go of what they held: as zero clusters in
- * version 3, as unallocated ones in version 2. `unallocatedToo` says what becomes of clusters that are not
- * allocated in version 3.
+ * version 3, as unallocated ones in version 2.
  *
  * @throws {DiskError} corrupt
  */
@@ -46,10 +53,11 @@ export async function dropClusters(
   image: Image,
   first: number,
   end: number,
-  how: { readonly unallocatedToo: boolean },
+  how: DropOptions,
 ): Promise<void> {
   const { l2Entries, version } = image.geometry;
-  const unallocatedToo = how.unallocatedToo && version >= 3;
+  const intoNothing = how.intoNothing === true || version < 3;
+  const unallocatedToo = how.unallocatedToo && !intoNothing;
   for (let cluster = first; cluster < end; ) {
     const l1Index = Math.floor(cluster / l2Entries);
     const stop = Math.min(end, (l1Index + 1) * l2Entries);
@@ -65,7 +73,7 @@ export async function dropClusters(
       continue;
     }
     const start = l1Index * l2Entries;
-    dropInTable(image, table, cluster - start, stop - start, unallocatedToo);
+    dropInTable(image, table, cluster - start, stop - start, { unallocatedToo, intoNothing });
     cluster = stop;
     const relief = image.barrier.relieve();
     if (relief !== undefined) await relief;
@@ -77,16 +85,17 @@ function dropInTable(
   table: ClusterTable,
   first: number,
   end: number,
-  unallocatedToo: boolean,
+  { unallocatedToo, intoNothing }: Required<DropOptions>,
 ): void {
   const { geometry, links, l2 } = image;
-  const newLow = geometry.version >= 3 ? encodeZeroLow(0) : 0;
+  const newLow = intoNothing ? 0 : encodeZeroLow(0);
   for (let index = first; index < end; index++) {
     const high = entryHigh(table.view, index);
     const low = entryLow(table.view, index);
     const kind = clusterKind(geometry, high, low);
     if (kind === ClusterKind.corrupt) throw corruptEntry(geometry, table, index);
-    if (kind === ClusterKind.zero || (kind === ClusterKind.unallocated && !unallocatedToo)) continue;
+    if (kind === ClusterKind.zero && !intoNothing) continue;
+    if (kind === ClusterKind.unallocated && !unallocatedToo) continue;
     setEntry(table.view, index, 0, newLow);
     l2.changed(table, index * 8, index * 8 + 8);
     links.drop(high, low);

@@ -1,5 +1,5 @@
 /**
- * Growing the disk.
+ * Changing the size of the disk; making it smaller is in shrink.ts.
  *
  * What is added must read as zeros: the rest of a last cluster that was cut by the old end, entries that
  * were left beyond it, and what an image below would show there. All of that, and an L1 table that had to
@@ -15,6 +15,7 @@ import { MAX_L1_BYTES } from './format.ts';
 import { clustersFor, l1EntriesFor } from './geometry.ts';
 import { sizePatch } from './header-encode.ts';
 import type { Image } from './image.ts';
+import { shrink } from './shrink.ts';
 import { NO_TABLE } from './tables.ts';
 import { writeZeros } from './zero.ts';
 
@@ -28,6 +29,7 @@ export async function resize(image: Image, size: number, below: BlockSource): Pr
   await image.holdAll(async () => {
     const old = image.size;
     if (size === old) return;
+    if (size < old) return shrink(image, size);
     await growL1(image, l1EntriesFor(image.geometry, size));
     await zeroAdded(image, old, size, below);
     await image.barrier.run();
@@ -40,7 +42,6 @@ export async function resize(image: Image, size: number, below: BlockSource): Pr
 
 function check(image: Image, size: number): void {
   if (size % 512 !== 0) throw new DiskError('invalid', 'The new size must be a multiple of 512');
-  if (size < image.size) throw new DiskError('not-supported', 'shrinking a qcow2 image is not supported yet');
   if (image.geometry.version === 2 && image.header.snapshotCount > 0)
     throw new DiskError('not-supported', "Can't resize a v2 image which has snapshots");
   if (l1EntriesFor(image.geometry, size) * 8 > MAX_L1_BYTES)

@@ -141,6 +141,29 @@ test('a disk that grows is its old or its new size after a power cut, never a mi
   }
 });
 
+test('a disk that shrinks is its old or its new size after a power cut, and its rest is whole', async () => {
+  for (const [clusterSize, refcountBits, backed] of [
+    [4096, 16, false],
+    [4096, 16, true],
+    [512, 64, false],
+    [512, 1, true],
+  ] as const) {
+    const clusters = clusterSize === 512 ? 300 : 24;
+    const sectors = (clusters * clusterSize) / 512;
+    const start = await freshImage({ version: 3, clusterSize, refcountBits, size: sectors * 512 }, backed);
+    const tail = Math.floor(sectors / 3) + 3;
+    const batches: GuestChange[][] = [
+      ...randomBatches(seeded(41), sectors, 6, clusterSize / 512),
+      [{ kind: 'write', from: 1, to: sectors }],
+      [{ kind: 'flush' }],
+      [{ kind: 'resize', sectors: tail }],
+    ];
+    const run = await runChanges(start, batches, { seed: 41 });
+    assert.ok(run.file.size < (sectors * 512) / 2 + 30 * clusterSize, 'the tail of the file is cut');
+    await assertSurvives(run, 41, 1500);
+  }
+});
+
 test('an L1 table moves to a larger place without harm at any moment', async () => {
   const start = await freshImage({ version: 3, clusterSize: 512, size: 40 * 512 }, true);
   const batches: GuestChange[][] = [

@@ -7,7 +7,6 @@ import type { ImageOptions } from '../src/image.ts';
 import { qcow2Format, qcow2FormatWith } from '../src/layer.ts';
 import { nothingBelow, readGuest } from './guest.ts';
 
-const shrink = { law: 'shrink', reason: 'shrinking comes in a later issue' } as const;
 const SIZE = 411 * 512;
 
 async function newImage(options: Omit<CreateQcow2Options, 'size'>, size = SIZE): Promise<MemoryDevice> {
@@ -28,7 +27,6 @@ function suite(
     name,
     size: SIZE,
     backed,
-    skip: [shrink],
     open: async () => {
       const file = await newImage({ ...options, ...backing });
       let layer = await format.open(file);
