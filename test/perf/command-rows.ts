@@ -1,4 +1,5 @@
 /** The `img` command against qemu-img, as whole processes. */
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { openWritableChain } from '@strata/chain';
 import { qemuImg, type TemporaryFolder } from '@strata/testkit';
@@ -26,6 +27,7 @@ export async function commandRows(
     const remove = () => (output === undefined ? Promise.resolve() : rm(output, { force: true }));
     const contestant = (name: string, command: string, first: readonly string[]) => ({
       name,
+      files: args.filter((arg) => arg !== output && existsSync(arg)),
       run: async () => {
         await remove();
         return seconds(command, [...first, ...args]);
@@ -33,7 +35,7 @@ export async function commandRows(
     });
     const [ours, theirs] = (await medians(
       [contestant('strata', process.execPath, [img]), contestant('qemu-img', 'qemu-img', [])],
-      rounds,
+      2 * rounds + 1,
     )) as [number, number];
     await remove();
     return { work, peer: 'qemu-img', ratio: ours / theirs, better: 'less', bound };

@@ -1,9 +1,12 @@
 /** Paired measurement: contestants take turns in one run, and only ratios of their medians are reported. */
 import { spawn } from 'node:child_process';
+import { createReadStream } from 'node:fs';
 
 /** One way to do a piece of work; returns a figure (seconds, or operations a second). */
 export interface Contestant {
   readonly name: string;
+  /** Read into the page cache before each run, because the kernel may have let go of them. */
+  readonly files?: readonly string[];
   readonly run: () => Promise<number>;
 }
 
@@ -15,9 +18,16 @@ export async function medians(
   const figures = new Map<Contestant, number[]>(contestants.map((contestant) => [contestant, []]));
   for (let round = 0; round < rounds; round++) {
     const order = round % 2 === 0 ? contestants : [...contestants].reverse();
-    for (const contestant of order) figures.get(contestant)?.push(await contestant.run());
+    for (const contestant of order) {
+      for (const file of contestant.files ?? []) await readThrough(file);
+      figures.get(contestant)?.push(await contestant.run());
+    }
   }
   return contestants.map((contestant) => median(figures.get(contestant) ?? []));
+}
+
+async function readThrough(file: string): Promise<void> {
+  for await (const _ of createReadStream(file, { highWaterMark: 1 << 20 }));
 }
 
 /** The middle of an odd number of figures, or the lower of the two in the middle. */

@@ -61,13 +61,14 @@ export async function serverRows(
     const rows: Row[] = [];
     for (const job of jobs) {
       const figures = await medians(
-        servers.map(({ name, uri }) => ({ name, run: () => fio(uri, job, 2) })),
+        servers.map(({ name, uri, file }) => ({ name, files: [file], run: () => fio(uri, job, 2) })),
         rounds,
       );
       rows.push(...ratios(`${format}: ${job.name}`, servers, figures, 'more', job.bound));
     }
-    const copies = servers.map(({ name, uri }) => ({
+    const copies = servers.map(({ name, uri, file }) => ({
       name,
+      files: [file],
       run: () => seconds('nbdcopy', ['--connections=4', uri, 'null:']),
     }));
     rows.push(

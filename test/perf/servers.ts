@@ -13,6 +13,8 @@ export interface Listening {
   readonly name: 'strata' | 'qemu-nbd' | 'nbdkit';
   readonly uri: string;
   readonly server: Server;
+  /** What it serves. */
+  readonly file: string;
 }
 
 const uriOf = (socket: string): string => `nbd+unix:///?socket=${socket}`;
@@ -33,26 +35,33 @@ export async function startServers(
   const listening: Listening[] = [];
 
   const ours = socket('strata');
-  const args = [img, 'serve', '-f', format, '-k', ours, await copy('strata')];
+  const served = await copy('strata');
   listening.push({
     name: 'strata',
     uri: uriOf(ours),
-    server: await serve(process.execPath, args, () => existsSync(ours)),
+    server: await serve(process.execPath, [img, 'serve', '-f', format, '-k', ours, served], () =>
+      existsSync(ours),
+    ),
+    file: served,
   });
 
   const qemu = socket('qemu');
+  const theirs = await copy('qemu');
   listening.push({
     name: 'qemu-nbd',
     uri: uriOf(qemu),
-    server: await qemuNbd(await copy('qemu'), qemu, ['-f', format]),
+    server: await qemuNbd(theirs, qemu, ['-f', format]),
+    file: theirs,
   });
 
   if (format === 'raw') {
     const kit = socket('nbdkit');
+    const its = await copy('nbdkit');
     listening.push({
       name: 'nbdkit',
       uri: uriOf(kit),
-      server: await nbdkit(kit, ['file', await copy('nbdkit')]),
+      server: await nbdkit(kit, ['file', its]),
+      file: its,
     });
   }
   return listening;

@@ -23,9 +23,9 @@ export interface CopyOptions extends TransferOptions {
   readonly sparse?: number;
   /** Extents it does not hold for are left as they are in the target. */
   readonly select?: (extent: Extent) => boolean;
-  /** Bytes of one read; 1 MiB if not given. */
+  /** Bytes of one read; 2 MiB if not given. */
   readonly bufferSize?: number;
-  /** Pieces in flight; 8 if not given. */
+  /** Pieces in flight; 4 if not given. */
   readonly parallel?: number;
 }
 
@@ -56,7 +56,7 @@ export async function copy(
 ): Promise<CopyResult> {
   const { size } = source;
   if (target.size < size) throw new RangeError(`copying ${size} bytes to a disk of ${target.size}`);
-  const { targetIsZero = false, sparse = 4096, bufferSize = 1 << 20, parallel = 8, select } = options;
+  const { targetIsZero = false, sparse = 4096, bufferSize = 2 << 20, parallel = 4, select } = options;
   let at = 0;
   let extent: Extent | undefined;
   let written = 0;

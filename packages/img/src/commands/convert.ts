@@ -71,7 +71,7 @@ const options = {
   parallel: {
     letter: 'm',
     value: 'N',
-    help: 'pieces in flight, 1 to 16; 8 if not given',
+    help: 'pieces of 2 MiB in flight, 1 to 16; 4 if not given',
     read: readParallel,
   },
   unordered: { letter: 'W', help: 'write in any order; accepted for the sake of scripts' },
@@ -166,7 +166,7 @@ async function convertInto(
     ...(overlay?.select && { select: overlay.select }),
     zeroFrom: isZero ? (overlay?.zeroFrom ?? 0) : size,
     sparse: given.sparse ?? 4096,
-    parallel: given.parallel ?? 8,
+    ...(given.parallel !== undefined && { parallel: given.parallel }),
     progress: progress.update,
   });
   if (!unsafe) await target.device.flush();

@@ -9,27 +9,32 @@ import { isZeros } from './read-layout.ts';
 
 const shortest = 64 * 1024;
 const longest = 2 ** 50;
+/** So many reads out of one answer pay for an answer twice as long, which may take its giver twice as long. */
+const worthwhileHits = 4;
 
 /** One range that is known to be data throughout. */
 export class KnownData {
   #start = 0;
   #end = 0;
   #reach = shortest;
+  #hits = 0;
 
   covers(offset: number, length: number): boolean {
-    return offset >= this.#start && offset + length <= this.#end;
+    if (offset < this.#start || offset + length > this.#end) return false;
+    this.#hits++;
+    return true;
   }
 
   /**
-   * Asks about a range, and further than it if answers have been long. True: it is all data. False: it is
-   * not, or that is not known without waiting.
+   * Asks about a range, and further than it if more than it has been used of earlier answers. True: it is all
+   * data. False: it is not, or that is not known without waiting.
    */
   learn(source: BlockSource, offset: number, length: number): boolean {
+    this.#reach = this.#hits < worthwhileHits ? shortest : Math.min(longest, this.#reach * 2);
+    this.#hits = 0;
     const limit = Math.min(Math.max(length, this.#reach), source.size - offset);
     const extent = source.tryExtentAt(offset, limit);
     if (extent === undefined) return false;
-    if (extent.length < limit) this.#reach = Math.max(shortest, this.#reach / 2);
-    else this.#reach = Math.min(longest, this.#reach * 2);
     if (isZeros(extent)) return false;
     const end = offset + extent.length;
     const touches = offset <= this.#end && end >= this.#start;
