@@ -13,9 +13,8 @@ export const SECTOR = 512;
 
 /** Bytes of the fixed header, key slots included. */
 export const HEADER_BYTES = 592;
-/** Bytes before the first key material: the header, and room to align it. */
-export const HEADER_AREA = 4096;
-export const HEADER_AREA_SECTORS = HEADER_AREA / SECTOR;
+/** Sectors before the first key material: the header, and room to align it. */
+export const HEADER_AREA_SECTORS = 8;
 
 export const NAME_BYTES = 32;
 export const DIGEST_BYTES = 20;
@@ -32,9 +31,6 @@ export const SLOT_DISABLED = 0x0000dead;
 
 /** The fewest iterations that are written. */
 export const MIN_ITERATIONS = 1000;
-/** The longest key: two of AES-256. It bounds what is allocated for a header that is not trusted. */
-export const MAX_KEY_BYTES = 64;
-
 /**
  * Iterations of all key slots of one header together: about five minutes at 4 million a second. A header that asks for
  * more would keep whoever opens it busy for hours.

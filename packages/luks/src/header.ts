@@ -2,7 +2,7 @@
  * The header of a LUKS1 disk: decoded and judged before anything that it leads to is read.
  *
  * The rules are QEMU's, in its order and words. What it does not check it must not be led astray by: no sum
- * of two fields overflows here, and the key length, which QEMU takes from the cipher, bounds what is allocated.
+ * of two fields overflows here, and the length of a key, which bounds what is allocated, must be that of a cipher.
  *
  * Spec: LUKS1 On-Disk Format Specification 1.2.3, "Header" and "Key slot".
  */
