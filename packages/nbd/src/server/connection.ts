@@ -5,9 +5,11 @@
  * settled when the socket is gone and the disk has finished what the client had asked for.
  */
 import type { Socket } from 'node:net';
+import type { Counters } from './counters.ts';
 import type { Resources } from './execution.ts';
 import type { ServedExport } from './export.ts';
 import { type Agreed, Handshake, type HandshakeHost } from './handshake.ts';
+import type { ClientReport, ServerObserver } from './observer.ts';
 import { Receiver } from './receiver.ts';
 import { Replies } from './replies.ts';
 import { Session, type SessionHost } from './session.ts';
@@ -21,17 +23,22 @@ export interface ConnectionHost extends SocketTransportOptions {
   readonly stopping: boolean;
   readonly handshakeTimeoutMs: number;
   readonly resources: Resources;
+  readonly observer: ServerObserver;
   /** Nothing is under way on this connection any more, or at least less. */
   idle(): void;
 }
 
 /** Serves one accepted socket from the greeting on. */
-export class Connection implements TransportListener, HandshakeHost, SessionHost {
+export class Connection implements TransportListener, HandshakeHost, SessionHost, ClientReport {
+  readonly id: number;
+  readonly peer: string | undefined;
   readonly #host: ConnectionHost;
   readonly #receiver: Receiver;
   readonly #replies: Replies;
   readonly #transport: Transport;
   readonly #deadline: NodeJS.Timeout;
+  #cutOff: ClientReport['cutOff'];
+  #served: ServedExport | undefined;
   #phase: Handshake | Session | undefined;
   #session: Session | undefined;
   #ending = false;
@@ -43,8 +50,11 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
   /** Resolves when nothing of this connection is left. */
   readonly settled: Promise<void>;
 
-  constructor(socket: Socket, host: ConnectionHost) {
+  constructor(socket: Socket, host: ConnectionHost, id: number) {
     this.#host = host;
+    this.id = id;
+    this.peer =
+      socket.remoteAddress === undefined ? undefined : `${socket.remoteAddress}:${socket.remotePort}`;
     let settle: () => void = () => undefined;
     this.settled = new Promise((resolve) => {
       settle = resolve;
@@ -53,8 +63,9 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     this.#receiver = new Receiver(host.resources.pool);
     this.#transport = socketTransport(socket, this, host);
     this.#replies = new Replies(host.resources.pool, this.#transport, () => this.#sent());
-    this.#deadline = setTimeout(() => this.destroy(), host.handshakeTimeoutMs);
+    this.#deadline = setTimeout(() => this.cut('handshake timeout'), host.handshakeTimeoutMs);
     this.#phase = new Handshake(this, this.#receiver);
+    host.observer.connected?.(this);
   }
 
   get exports(): ReadonlyMap<string, ServedExport> {
@@ -67,6 +78,16 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
 
   get stopping(): boolean {
     return this.#host.stopping;
+  }
+
+  get cutOff(): ClientReport['cutOff'] {
+    return this.#cutOff;
+  }
+
+  get session(): { readonly exportName: string; readonly counters: Counters } | undefined {
+    const { name: exportName } = this.#served ?? {};
+    const counters = this.#session?.counters;
+    return exportName === undefined || counters === undefined ? undefined : { exportName, counters };
   }
 
   /** True while requests are under way or replies are on their way. */
@@ -132,6 +153,8 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     const { resources } = this.#host;
     this.#session = new Session(this, resources, agreed, this.#receiver, this.#replies);
     this.#phase = this.#session;
+    this.#served = agreed.served;
+    this.#host.observer.entered?.(this);
     this.#session.pump();
   }
 
@@ -149,6 +172,12 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     if (this.#ending) return;
     this.#ending = true;
     this.#transport.end();
+  }
+
+  /** Ends a client that costs too much. */
+  cut(why: NonNullable<ClientReport['cutOff']>): void {
+    this.#cutOff ??= why;
+    this.destroy();
   }
 
   destroy(): void {

@@ -37,6 +37,8 @@ export interface Resources {
 export interface ExecutionHost {
   /** A request is no longer under way. */
   finished(): void;
+  /** A request was answered with an error. */
+  refused(): void;
   /** Something went wrong that no answer can tell. */
   broken(error: unknown): void;
 }
@@ -90,6 +92,7 @@ export class Execution {
 
   /** Answers a request that is not carried out. */
   refuse(request: RequestHeader, refusal: Refusal): void {
+    this.#host.refused();
     answerRefusal(this.#replies, request, this.#agreed.structured, refusal);
   }
 

@@ -27,7 +27,7 @@ export const maxPayload = 32 * 1024 * 1024;
 export const maxSkippedPayload = 64 * 1024 * 1024;
 
 /** Requests of one connection that are under way. */
-export const requestsInFlight = 64;
+export const requestsInFlight = 16;
 
 /** Bytes of buffers with replies that a client has not taken yet; from here on nothing more is read from it. */
 export const heldReplies = 1024 * 1024;

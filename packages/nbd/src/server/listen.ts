@@ -9,6 +9,7 @@ import type { BlockDevice } from '@strata/block';
 import { Budget } from './budget.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
+import { Counters } from './counters.ts';
 import { type Export, type ServedExport, servedExport } from './export.ts';
 import {
   defaultConnections,
@@ -20,6 +21,7 @@ import {
   waitingConnections,
 } from './limits.ts';
 import { listenOn } from './listen-on.ts';
+import type { ExportFigures, ServerObserver } from './observer.ts';
 import { listenOnPath } from './unix-socket.ts';
 import { Wakefulness } from './wakefulness.ts';
 
@@ -45,12 +47,14 @@ export interface ListenOptions {
   readonly maxConnections?: number;
   /** How long a client may take to choose an export; 10 s if not given. */
   readonly handshakeTimeoutMs?: number;
-  /** How long a client may hold memory that others wait for without moving a byte; 60 s if not given. */
+  /** How long a client may hold memory, or keep a place by not taking its answers, that others wait for; 60 s if not given. */
   readonly stalledMs?: number;
   /** Whether the loop may stay awake for a moment after traffic (see wakefulness.ts); true if not given. */
   readonly spin?: boolean;
   /** Hears of errors that are no client's business: bugs, which clients see as EIO. Not given: a process warning. */
   readonly onError?: (error: unknown) => void;
+  /** Hears of clients that come and go. */
+  readonly observer?: ServerObserver;
 }
 
 /** A server that listens. Disposing of it closes it with the default grace. */
@@ -58,6 +62,10 @@ export interface NbdServer extends AsyncDisposable {
   readonly address: ServerAddress;
   /** Clients that are being served. */
   readonly connections: number;
+  /** Clients that were served so far, those that are served now among them. */
+  readonly clients: number;
+  /** What was asked of each export so far. */
+  figures(): readonly ExportFigures[];
   /**
    * Stops: no new clients; requests under way are answered, later ones refused; then connections end. Those
    * that have not ended after `graceMs` (5000 if not given) are cut. Resolves when all disks are flushed and
@@ -86,7 +94,11 @@ class RunningServer implements NbdServer, ConnectionHost {
   readonly #maxConnections: number;
   readonly #stalledMs: number;
   readonly #server: Server;
+  readonly observer: ServerObserver;
   readonly #served = new Set<Connection>();
+  /** Of clients that have left, by export. */
+  readonly #counted = new Map<string, Counters>();
+  #clients = 0;
   readonly #waiting: Socket[] = [];
   #address: ServerAddress | undefined;
   #removeSocket: () => Promise<void> = async () => undefined;
@@ -100,6 +112,7 @@ class RunningServer implements NbdServer, ConnectionHost {
     this.#maxConnections = options.maxConnections ?? defaultConnections;
     this.#stalledMs = options.stalledMs ?? stalledMs;
     this.multiple = this.#maxConnections !== 1;
+    this.observer = options.observer ?? {};
     this.handshakeTimeoutMs = options.handshakeTimeoutMs ?? handshakeTimeoutMs;
     this.resources = {
       pool: new BufferPool(pooledBytes),
@@ -124,10 +137,9 @@ class RunningServer implements NbdServer, ConnectionHost {
     } else {
       await listenOn(this.#server, 'port' in address ? { host: 'localhost', ...address } : address);
       const bound = this.#server.address();
-      this.#address =
-        typeof bound === 'object' && bound !== null && 'port' in address
-          ? { host: bound.address, port: bound.port }
-          : (address as ServerAddress);
+      if (bound === null || bound === '') this.#address = address as ServerAddress;
+      else if (typeof bound === 'string') this.#address = { path: bound };
+      else this.#address = { host: bound.address, port: bound.port };
     }
     this.#server.on('error', this.resources.report);
     this.#stallCheck = setInterval(() => this.#cutStalled(), this.#stalledMs / stalledChecks).unref();
@@ -142,8 +154,23 @@ class RunningServer implements NbdServer, ConnectionHost {
     return this.#served.size;
   }
 
+  get clients(): number {
+    return this.#clients;
+  }
+
   get stopping(): boolean {
     return this.#closing !== undefined;
+  }
+
+  figures(): readonly ExportFigures[] {
+    return Array.from(this.exports.keys(), (exportName) => {
+      const counters = new Counters();
+      counters.add(this.#counted.get(exportName) ?? counters);
+      for (const { session } of this.#served) {
+        if (session?.exportName === exportName) counters.add(session.counters);
+      }
+      return { exportName, counters };
+    });
   }
 
   /** A connection has less to do. */
@@ -198,20 +225,32 @@ class RunningServer implements NbdServer, ConnectionHost {
   }
 
   #serve(socket: Socket): void {
-    const connection = new Connection(socket, this);
+    const connection = new Connection(socket, this, ++this.#clients);
     this.#served.add(connection);
     void connection.settled.then(() => {
       this.#served.delete(connection);
+      this.#keepFigures(connection);
+      this.observer.left?.(connection);
       const next = this.#waiting.shift();
       if (next) this.#serve(next);
     });
   }
 
-  /** Cuts off who holds memory that others wait for, and moves nothing. */
+  #keepFigures({ session }: Connection): void {
+    if (session === undefined) return;
+    const known = this.#counted.get(session.exportName);
+    if (known) known.add(session.counters);
+    else this.#counted.set(session.exportName, session.counters);
+  }
+
+  /** Cuts off who holds memory or a place that others wait for, and moves nothing. */
   #cutStalled(): void {
-    const wanted = this.resources.budget.wanted;
+    const { wanted } = this.resources.budget;
+    const crowded = this.#waiting.length > 0;
     for (const connection of this.#served) {
-      if (connection.countStill() >= stalledChecks && wanted && connection.owed > 0) connection.destroy();
+      const isStill = connection.countStill() >= stalledChecks;
+      const isCostly = (wanted && connection.owed > 0) || (crowded && connection.held > 0);
+      if (isStill && isCostly) connection.cut('stalled');
     }
   }
 }

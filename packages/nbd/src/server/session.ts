@@ -14,6 +14,7 @@ import {
   readRequestHeader,
   requestHeaderLength,
 } from '../protocol/request.ts';
+import { Counters } from './counters.ts';
 import { Execution, type ExecutionHost, type Resources } from './execution.ts';
 import type { Agreed } from './handshake.ts';
 import { Intake, type Taken } from './intake.ts';
@@ -45,6 +46,8 @@ export class Session implements ExecutionHost {
   readonly #execution: Execution;
   readonly #intake: Intake;
   readonly #header = newRequestHeader();
+  /** What this client has asked for. */
+  readonly counters = new Counters();
   #taken = 0;
   #state: 'open' | 'stopping' | 'leaving' | 'closed' = 'open';
   #blocked = false;
@@ -126,6 +129,10 @@ export class Session implements ExecutionHost {
     this.#host.idle();
   }
 
+  refused(): void {
+    this.counters.failed++;
+  }
+
   broken(error: unknown): void {
     this.#resources.report(error);
     this.#cutOff();
@@ -169,7 +176,8 @@ export class Session implements ExecutionHost {
     if (header.command === Command.write) return this.#intake.begin(header, refusal, this.retry);
     const more = this.#receiver.available >= 2 * requestHeaderLength;
     if (refusal) this.#execution.refuse(header, refusal);
-    else if (!this.#execution.start(header, more, this.retry)) return 'full';
+    else if (this.#execution.start(header, more, this.retry)) this.counters.count(header);
+    else return 'full';
     this.#receiver.advance(requestHeaderLength);
     this.#taken++;
     return 'taken';
@@ -181,7 +189,10 @@ export class Session implements ExecutionHost {
     this.#taken++;
     const { request } = arrived;
     if ('refusal' in arrived) this.#execution.refuse(request, arrived.refusal);
-    else this.#execution.write(request, arrived.payload, arrived.release);
+    else {
+      this.counters.count(request);
+      this.#execution.write(request, arrived.payload, arrived.release);
+    }
     return true;
   }
 

@@ -83,7 +83,7 @@ test('a payload is not touched again before the disk has written it', async () =
   await using serve = await serving({ exports: [{ name: '', device: disk.device }] });
   const open = disk.hold('write');
   await using client = await serve.connected();
-  const count = 30;
+  const count = 15;
   const each = 20 * KiB;
   for (let index = 0; index < count; index++) {
     client.send(request(1, index * each, each));
