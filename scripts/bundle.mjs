@@ -17,7 +17,7 @@ await build({
   platform: 'node',
   format: 'cjs',
   target: 'node20',
-  external: ['koffi'],
+  external: ['koffi', '@bokuweb/zstd-wasm'],
   // `import()` of what is external would load Node's loader for modules, which takes longer than most commands.
   supported: { 'dynamic-import': false },
   minifySyntax: true,

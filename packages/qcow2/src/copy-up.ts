@@ -52,11 +52,8 @@ export async function readOld(
   switch (clusterKind(image.geometry, old.high, old.low)) {
     case ClusterKind.unallocated:
       return readBelow(image, into, offset, below);
-    case ClusterKind.compressed: {
-      const cluster = await image.reader.compressed.cluster(old.high, old.low);
-      into.set(cluster.subarray(within, within + into.length));
-      return;
-    }
+    case ClusterKind.compressed:
+      return image.reader.compressed.read(old.high, old.low, into, within);
     case ClusterKind.data:
       return image.file.read(into, entryOffset(old.high, old.low) + within);
     default:

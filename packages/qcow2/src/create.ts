@@ -15,6 +15,7 @@ import {
   Compatible,
   Compression,
   Encryption,
+  Incompatible,
   MAX_BACKING_NAME,
   MAX_CLUSTER_BITS,
   MAX_L1_BYTES,
@@ -56,7 +57,7 @@ export interface CreateQcow2Options {
   readonly dataFile?: string;
   /** False only. */
   readonly dataFileRaw?: boolean;
-  /** `zlib` only. */
+  /** How clusters are compressed that are written so: `zlib`, which is what stands if not given, or `zstd`. */
   readonly compressionType?: string;
   /** Not supported. */
   readonly encryptFormat?: string;
@@ -185,9 +186,11 @@ function newHeader(options: CreateQcow2Options): Header {
     throw invalid(
       'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)',
     );
-  refuseUnsupported(options, version);
+  refuseUnsupported(options);
 
-  const fields = { version, clusterBits, refcountOrder, incompatible: 0n } as const;
+  const compressionType = compressionTypeOf(options.compressionType ?? 'zlib', version);
+  const incompatible = compressionType === Compression.zlib ? 0n : Incompatible.compression;
+  const fields = { version, clusterBits, refcountOrder, incompatible } as const;
   const geometry = geometryOf(fields);
   const size = Math.ceil(options.size / 512) * 512;
   const l1Entries = l1EntriesFor(geometry, size);
@@ -210,7 +213,7 @@ function newHeader(options: CreateQcow2Options): Header {
     compatible: lazyRefcounts ? Compatible.lazyRefcounts : 0n,
     autoclear: 0n,
     headerLength: version === 2 ? 72 : 112,
-    compressionType: Compression.zlib,
+    compressionType,
     unknownFields: new Uint8Array(0),
     extensions: {
       ...noExtensions,
@@ -221,20 +224,26 @@ function newHeader(options: CreateQcow2Options): Header {
   };
 }
 
-function refuseUnsupported(options: CreateQcow2Options, version: 2 | 3): void {
-  const { preallocation = 'off', compressionType = 'zlib' } = options;
-  if (options.dataFileRaw === true && options.dataFile === undefined)
-    throw new DiskError('invalid', 'data-file-raw requires data-file');
-  if (compressionType !== 'zlib' && version < 3)
+function compressionTypeOf(name: string, version: 2 | 3): number {
+  const type = Object.hasOwn(Compression, name) ? Compression[name as keyof typeof Compression] : undefined;
+  if (type === undefined)
+    throw new DiskError('invalid', `Parameter 'compression-type' does not accept value '${name}'`);
+  if (type !== Compression.zlib && version < 3)
     throw new DiskError(
       'invalid',
       'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)',
     );
+  return type;
+}
+
+function refuseUnsupported(options: CreateQcow2Options): void {
+  const { preallocation = 'off' } = options;
+  if (options.dataFileRaw === true && options.dataFile === undefined)
+    throw new DiskError('invalid', 'data-file-raw requires data-file');
   const wanted: readonly (readonly [option: string, isWanted: boolean])[] = [
     [`preallocation=${preallocation}`, preallocation !== 'off'],
     ['extended_l2', options.extendedL2 === true],
     ['data_file', options.dataFile !== undefined],
-    [`compression_type=${compressionType}`, compressionType !== 'zlib'],
     ['encryption', options.encryptFormat !== undefined],
   ];
   const refused = wanted.find(([, isWanted]) => isWanted);

@@ -7,7 +7,7 @@
  * Spec: qcow2.txt, "Header".
  */
 import { DiskError } from '@strata/block';
-import { Autoclear, Compression, Encryption, Incompatible } from './format.ts';
+import { Autoclear, Encryption, Incompatible } from './format.ts';
 import type { Header } from './header.ts';
 
 const SPEC = 'qcow2.txt, "Header"';
@@ -42,8 +42,6 @@ export function unsupportedFor(header: Header, use: 'read' | 'write'): DiskError
     return refuse('images with an external data file are not supported yet');
   if (hasFeature(header, 'extendedL2'))
     return refuse('images with extended L2 entries are not supported yet');
-  if (header.compressionType === Compression.zstd)
-    return refuse('images with zstd compression are not supported yet');
   if (header.cryptMethod !== Encryption.none) return refuse('encrypted images are not supported yet');
   if (use === 'read') return undefined;
   if (hasFeature(header, 'corrupt'))

@@ -16,6 +16,7 @@ import {
 } from '@strata/block';
 import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
+import { type Codec, codecOf } from './codec/codec.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { backingOf, type Header } from './header.ts';
 import { featuresPatch } from './header-encode.ts';
@@ -67,6 +68,7 @@ export class Image {
   readonly barrier: Barrier;
   readonly links: Links;
   readonly reader: Reader;
+  readonly codec: Codec;
   /** Counts the calls that run. */
   readonly lifetime = new Lifetime();
   /** Which guest ranges are being changed. */
@@ -88,6 +90,7 @@ export class Image {
     const allocator = new Allocator({ geometry, refcounts, quarantine, structures }, file.size);
     const discardHost = options.discardHost ?? false;
     this.file = file;
+    this.codec = codecOf(header.compressionType);
     this.header = header;
     this.geometry = geometry;
     this.hasBacking = backingOf(header) !== undefined;
@@ -96,7 +99,7 @@ export class Image {
     this.structures = structures;
     this.allocator = allocator;
     this.barrier = new Barrier({ file, geometry, l2, refcounts, quarantine, allocator, discardHost });
-    this.reader = new Reader({ file, geometry, l2, refcounts });
+    this.reader = new Reader({ file, geometry, l2, refcounts, codec: this.codec });
     const { compressed } = this.reader;
     this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, compressed });
     this.size = header.size;

@@ -17,6 +17,7 @@ import type {
   OpenSourceOptions,
   ZeroOptions,
 } from '@strata/block';
+import { codecOf } from './codec/codec.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
 import { unsupportedFor } from './features.ts';
@@ -42,7 +43,9 @@ class Qcow2Source implements LayerSource {
   constructor(file: HostSource, header: Header, options: ImageOptions, l1: L1Place = header) {
     const geometry = geometryOf(header);
     const l2 = tablesOf(file, l1, geometry, options);
-    this.#reader = new Reader({ file, geometry, l2, refcounts: new Refcounts(file, geometry, header) });
+    const refcounts = new Refcounts(file, geometry, header);
+    const codec = codecOf(header.compressionType);
+    this.#reader = new Reader({ file, geometry, l2, refcounts, codec });
     this.size = header.size;
     this.backing = backingOf(header);
   }

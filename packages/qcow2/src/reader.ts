@@ -4,6 +4,7 @@
  * `tryMap` and `map` share one body; the first answers if the tables are in memory, the second loads them.
  */
 import { DiskError, type HostSource, type Mapping } from '@strata/block';
+import type { Codec } from './codec/codec.ts';
 import { CompressedReader } from './compress.ts';
 import { ClusterKind, clusterKind, entryHigh, entryLow, entryOffset } from './entries.ts';
 import type { Geometry } from './geometry.ts';
@@ -19,6 +20,8 @@ export interface ReaderParts {
   readonly geometry: Geometry;
   readonly l2: ClusterTables;
   readonly refcounts: Refcounts;
+  /** Of compressed clusters. */
+  readonly codec: Codec;
 }
 
 /** Reads one image. */
@@ -32,7 +35,7 @@ export class Reader {
   constructor(parts: ReaderParts) {
     this.#parts = parts;
     this.#plain = { geometry: parts.geometry, file: parts.file, sparse: false };
-    this.compressed = new CompressedReader(parts.file, parts.geometry);
+    this.compressed = new CompressedReader(parts.file, parts.geometry, parts.codec);
   }
 
   /** As `LayerSource.tryMap`. */
@@ -88,11 +91,18 @@ export class Reader {
     const high = entryHigh(table.view, index);
     const low = entryLow(table.view, index);
     switch (clusterKind(geometry, high, low)) {
-      case ClusterKind.compressed: {
-        const cluster = await this.compressed.cluster(high, low);
-        into.set(cluster.subarray(within, within + into.length));
+      case ClusterKind.compressed:
+        try {
+          await this.compressed.read(high, low, into, within);
+        } catch (error) {
+          // A write may have replaced the cluster meanwhile, and other bytes have come to lie where it was.
+          const now = await this.#parts.l2.get(Math.floor(offset / geometry.l2Reach));
+          const isSame =
+            now !== NO_TABLE && entryHigh(now.view, index) === high && entryLow(now.view, index) === low;
+          if (isSame) throw error;
+          await this.#readCluster(now, into, offset, within);
+        }
         break;
-      }
       case ClusterKind.data:
         await file.read(into, entryOffset(high, low) + within);
         break;

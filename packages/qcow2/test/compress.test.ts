@@ -1,66 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
-import { deflateRawSync } from 'node:zlib';
 import { MemoryDevice } from '@strata/block';
 import { qemuImg, requires, temporaryFolder } from '@strata/testkit';
-import { inflate } from '../src/compress.ts';
 import { qcow2Format } from '../src/layer.ts';
+import { text } from './codec/samples.ts';
 import { nothingBelow, readGuest } from './guest.ts';
 import { seeded } from './random.ts';
-
-/** Bytes that compress somewhat. */
-function text(length: number): Uint8Array {
-  const random = seeded(length);
-  return Uint8Array.from({ length }, () => 97 + random.below(6));
-}
-
-describe('inflate', () => {
-  test('returns what a stream holds, of small and of large windows', async () => {
-    const bytes = text(65_536);
-    for (const windowBits of [9, 12, 15])
-      assert.deepEqual(Uint8Array.from(await inflate(deflateRawSync(bytes, { windowBits }), 65_536)), bytes);
-  });
-
-  test('takes the start of a stream that holds more', async () => {
-    const bytes = text(100_000);
-    assert.deepEqual(Uint8Array.from(await inflate(deflateRawSync(bytes), 4096)), bytes.subarray(0, 4096));
-  });
-
-  test('never makes more than it was asked for of a stream that holds 64 MiB', async () => {
-    const bomb = deflateRawSync(new Uint8Array(64 * 2 ** 20));
-    assert.ok(bomb.length < 70_000);
-    const before = process.memoryUsage().arrayBuffers;
-    assert.equal((await inflate(bomb, 512)).length, 512);
-    assert.ok(process.memoryUsage().arrayBuffers - before < 16 * 2 ** 20);
-  });
-
-  test('refuses a stream that holds less', async () => {
-    await assert.rejects(inflate(deflateRawSync(text(4095)), 4096), {
-      code: 'corrupt',
-      message: /4095 bytes/,
-    });
-  });
-
-  test('ignores what follows the stream', async () => {
-    const stream = deflateRawSync(text(4096));
-    const padded = new Uint8Array(stream.length + 700).fill(0xa5);
-    padded.set(stream);
-    assert.deepEqual(Uint8Array.from(await inflate(padded, 4096)), text(4096));
-  });
-
-  test('takes a stream that is cut after the last byte it was asked for', async () => {
-    // Stored blocks: 5 bytes of header each, so the cut leaves the bytes whole and the stream without end.
-    const stream = deflateRawSync(text(8192), { level: 0 });
-    const cut = await inflate(stream.subarray(0, 5 + 4096), 4096);
-    assert.deepEqual(Uint8Array.from(cut), text(8192).subarray(0, 4096));
-  });
-
-  test('refuses what is no stream', async () => {
-    await assert.rejects(inflate(new Uint8Array(512).fill(0xff), 4096), { code: 'corrupt' });
-    await assert.rejects(inflate(new Uint8Array(512), 4096), { code: 'corrupt' });
-  });
-});
 
 describe('compressed clusters', () => {
   test('read as qemu-img reads them, in parts of any size', requires('qemu-img'), async () => {

@@ -7,7 +7,6 @@ img info -qx y
 # what comes in a later issue
 img create -f qcow2 -o preallocation=metadata a 1M
 img create -f qcow2 -o extended_l2=on a 1M
-img create -f qcow2 -o compression_type=zstd a 1M
 img create -f qcow2 -o data_file=d a 1M
 img create -f qcow2 -o encryption=on a 1M
 img create -f qcow2 -o encrypt.format=luks a 1M

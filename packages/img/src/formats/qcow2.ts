@@ -36,16 +36,14 @@ function optionsOf({ size, backing, values }: NewImage): CreateQcow2Options {
     clusterSize: Number(values.get('cluster_size') ?? 65_536),
     refcountBits: Number(values.get('refcount_bits') ?? 16),
     lazyRefcounts: values.get('lazy_refcounts') === true,
+    compressionType: String(values.get('compression_type') ?? 'zlib'),
     ...(backing && { backing }),
   };
 }
 
 /** What each text option accepts, and what of it is made. */
 const choices: readonly { readonly row: string; readonly known: readonly string[]; readonly made: string }[] =
-  [
-    { row: 'preallocation', known: ['off', 'metadata', 'falloc', 'full'], made: 'off' },
-    { row: 'compression_type', known: ['zlib', 'zstd'], made: 'zlib' },
-  ];
+  [{ row: 'preallocation', known: ['off', 'metadata', 'falloc', 'full'], made: 'off' }];
 
 /** @throws {DiskError} invalid, not-supported */
 function refuseUnmade(values: CreationValues): void {

@@ -1,0 +1,78 @@
+/**
+ * How the clusters of an image are encoded: the one contract that both kinds of compression keep.
+ *
+ * Encoding and decoding run in the thread pool, several jobs at once; jobs that are shorter than the way there
+ * and back run in the event loop.
+ *
+ * Spec: qcow2.txt, "Header", compression_type.
+ */
+import { availableParallelism } from 'node:os';
+import { DiskError } from '@strata/block';
+import { Compression } from '../format.ts';
+
+/** Encodes and decodes clusters. */
+export interface Codec {
+  /**
+   * Fills all of `into` with what the stream at the start of `stream` holds; what follows the stream is not its
+   * own. Nothing larger than `into` comes into being, however much the stream claims to hold. Neither buffer may
+   * change until it settles.
+   *
+   * @throws {DiskError} corrupt where QEMU refuses the stream, not-supported
+   */
+  decode(stream: Uint8Array, into: Uint8Array): Promise<void>;
+
+  /**
+   * The stream for a cluster, always the same one for the same bytes and level; undefined if it would not be
+   * shorter than the cluster. Without a level it is fast and not much longer than QEMU's. `cluster` must not
+   * change until it settles.
+   *
+   * @throws {DiskError} not-supported
+   */
+  encode(cluster: Uint8Array, level: number | undefined): Promise<Uint8Array | undefined>;
+}
+
+/** The codec for a header's `compression_type`. It is loaded when it is first used. */
+export function codecOf(compressionType: number): Codec {
+  let loading: Promise<Codec> | undefined;
+  const load = (): Promise<Codec> => {
+    loading ??=
+      compressionType === Compression.zstd
+        ? import('./zstd.ts').then(({ zstdCodec }) => zstdCodec())
+        : import('./deflate.ts').then(({ deflateCodec }) => deflateCodec);
+    return loading;
+  };
+  return {
+    decode: async (stream, into) => (await load()).decode(stream, into),
+    encode: async (cluster, level) => (await load()).encode(cluster, level),
+  };
+}
+
+/** Enough to keep the pool's threads busy while finished jobs wait for the event loop. */
+const MOST_JOBS = 2 * Math.max(4, availableParallelism());
+
+let running = 0;
+const waiting: (() => void)[] = [];
+
+/**
+ * Runs a job of the thread pool in its turn. The pool serves files as well, and takes its work in order: it is
+ * never handed more than a few jobs, so that reads and writes do not wait behind a hundred of them.
+ */
+export async function inThreadPool<T>(job: () => Promise<T>): Promise<T> {
+  if (running === MOST_JOBS) await new Promise<void>((resolve) => waiting.push(resolve));
+  else running++;
+  try {
+    return await job();
+  } finally {
+    const next = waiting.shift();
+    if (next) next();
+    else running--;
+  }
+}
+
+/** Clusters up to this size are encoded and decoded in the event loop. */
+export const SMALL = 4096;
+
+/** The error for a stream that does not hold a cluster. */
+export function notACluster(why: string, cause?: unknown): DiskError {
+  return new DiskError('corrupt', `a compressed cluster ${why}`, { cause });
+}

@@ -1,0 +1,75 @@
+/**
+ * Compression type 1, zstd: frames that together hold one cluster.
+ *
+ * QEMU goes through as many frames as it takes to fill the cluster, and the last of them must end with it: a
+ * frame that holds more is refused, unlike a deflate stream. The frames are told apart here, and decoded by the
+ * first of these that the host has: the system's libzstd, which is the fastest because its contexts and buffers
+ * are used again; node:zlib (from Node 22.15 on); and zstd compiled to WebAssembly, which is there everywhere.
+ * All are handed the room that is left in the cluster and write no further.
+ *
+ * Level 2 takes three quarters of the time of QEMU's 3 for streams that are less than 2 % longer.
+ *
+ * Spec: qcow2.txt, "Header", compression_type; RFC 8878.
+ */
+import { DiskError } from '@strata/block';
+import { type Codec, notACluster } from './codec.ts';
+import { frameAt } from './zstd-frames.ts';
+
+const DEFAULT_LEVEL = 2;
+
+/** What can encode and decode single frames. */
+export interface ZstdEngine {
+  /**
+   * Decodes one whole frame into the start of `into`, and resolves to how many bytes it held. Rejects, with
+   * whatever error, if it is damaged or holds more than fits.
+   */
+  decodeFrame(frame: Uint8Array, into: Uint8Array, contentSize: number | undefined): Promise<number>;
+  /** One frame that holds `bytes`. */
+  encodeFrame(bytes: Uint8Array, level: number): Promise<Uint8Array>;
+}
+
+/** The codec of an engine. */
+export function zstdCodecOf(engine: ZstdEngine): Codec {
+  return {
+    async decode(stream, into) {
+      for (let at = 0, filled = 0; filled < into.length; ) {
+        const frame = frameAt(stream, at);
+        if (frame === undefined) throw notACluster(`holds ${filled} bytes instead of ${into.length}`);
+        const { end, kind, contentSize } = frame;
+        if (contentSize !== undefined && contentSize > into.length - filled)
+          throw notACluster(`holds more than ${into.length} bytes`);
+        if (kind === 'data') {
+          const room = into.subarray(filled);
+          filled += await engine
+            .decodeFrame(stream.subarray(at, end), room, contentSize)
+            .catch((cause: unknown) => Promise.reject(notACluster('is damaged', cause)));
+        }
+        at = end;
+      }
+    },
+
+    async encode(cluster, level = DEFAULT_LEVEL) {
+      const frame = await engine.encodeFrame(cluster, level);
+      return frame.length < cluster.length ? frame : undefined;
+    },
+  };
+}
+
+/** The codec of the best engine that this host has. @throws {DiskError} not-supported */
+export async function zstdCodec(): Promise<Codec> {
+  return zstdCodecOf(await bestEngine());
+}
+
+async function bestEngine(): Promise<ZstdEngine> {
+  const library = await (await import('./zstd-library.ts')).libraryEngine();
+  if (library !== undefined) return library;
+  const inNode = (await import('./zstd-node.ts')).nodeEngine();
+  if (inNode !== undefined) return inNode;
+  try {
+    return await (await import('./zstd-wasm.ts')).wasmEngine();
+  } catch (cause) {
+    throw new DiskError('not-supported', 'zstd needs Node 22.15, libzstd or the package @bokuweb/zstd-wasm', {
+      cause,
+    });
+  }
+}

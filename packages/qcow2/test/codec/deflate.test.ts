@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { constants, deflateRawSync, inflateRawSync } from 'node:zlib';
+import { deflateCodec } from '../../src/codec/deflate.ts';
+import { noise, text } from './samples.ts';
+
+async function decode(stream: Uint8Array, length: number): Promise<Uint8Array> {
+  const into = new Uint8Array(length);
+  await deflateCodec.decode(stream, into);
+  return into;
+}
+
+test('decoding returns what a stream holds, of small and of large windows', async () => {
+  for (const length of [512, 4096, 65_536])
+    for (const windowBits of [9, 12, 15])
+      assert.deepEqual(await decode(deflateRawSync(text(length), { windowBits }), length), text(length));
+});
+
+test('decoding takes the start of a stream that holds more, by little or by much', async () => {
+  for (const more of [1, 64, 65, 100_000])
+    for (const length of [4096, 65_536]) {
+      const bytes = text(length + more);
+      assert.deepEqual(
+        await decode(deflateRawSync(bytes), length),
+        bytes.subarray(0, length),
+        `${length}+${more}`,
+      );
+    }
+});
+
+test('decoding never makes more than it was asked for of a stream that holds 64 MiB', async () => {
+  const bomb = deflateRawSync(new Uint8Array(64 * 2 ** 20));
+  assert.ok(bomb.length < 70_000);
+  for (const length of [512, 65_536]) {
+    const before = process.memoryUsage().arrayBuffers;
+    await decode(bomb, length);
+    assert.ok(process.memoryUsage().arrayBuffers - before < 16 * 2 ** 20);
+  }
+});
+
+test('decoding refuses a stream that holds less', async () => {
+  for (const length of [4096, 65_536])
+    await assert.rejects(decode(deflateRawSync(text(length - 1)), length), {
+      code: 'corrupt',
+      message: `a compressed cluster holds ${length - 1} bytes instead of ${length}`,
+    });
+});
+
+test('decoding ignores what follows the stream', async () => {
+  for (const length of [4096, 65_536]) {
+    const stream = deflateRawSync(text(length));
+    const padded = new Uint8Array(stream.length + 700).fill(0xa5);
+    padded.set(stream);
+    assert.deepEqual(await decode(padded, length), text(length));
+  }
+});
+
+test('decoding takes a stream that is cut after the last byte it was asked for', async () => {
+  // Stored blocks: 5 bytes of header each, so the cut leaves the bytes whole and the stream without end.
+  const stream = deflateRawSync(text(8192), { level: 0 });
+  assert.deepEqual(await decode(stream.subarray(0, 5 + 4096), 4096), text(8192).subarray(0, 4096));
+});
+
+test('decoding refuses what is no stream', async () => {
+  for (const length of [4096, 65_536]) {
+    await assert.rejects(decode(new Uint8Array(512).fill(0xff), length), { code: 'corrupt' });
+    await assert.rejects(decode(new Uint8Array(512), length), { code: 'corrupt' });
+  }
+});
+
+test('encoding makes a stream with QEMU’s window that holds the cluster, at every level', async () => {
+  for (const length of [512, 4096, 65_536, 2 ** 21])
+    for (const level of length === 65_536 ? [1, 5, 9] : [undefined]) {
+      const stream = await deflateCodec.encode(text(length), level);
+      assert.ok(stream !== undefined && stream.length < length);
+      assert.deepEqual(Uint8Array.from(inflateRawSync(stream, { windowBits: 12 })), text(length));
+    }
+  // Matches at a distance of 5000 bytes must not be used.
+  const repeated = Buffer.concat(Array.from({ length: 13 }, () => noise(5000, 1)));
+  assert.equal(await deflateCodec.encode(repeated, undefined), undefined);
+  assert.ok(deflateRawSync(repeated, { finishFlush: constants.Z_FINISH }).length < 10_000);
+});
+
+test('encoding the same bytes makes the same stream, and a higher level a shorter one', async () => {
+  const streams = await Promise.all([1, 2, 3].map(() => deflateCodec.encode(text(65_536), undefined)));
+  assert.deepEqual(streams[1], streams[0]);
+  assert.deepEqual(streams[2], streams[0]);
+  const [fast, best] = [
+    await deflateCodec.encode(text(65_536), 1),
+    await deflateCodec.encode(text(65_536), 9),
+  ];
+  assert.ok(fast !== undefined && best !== undefined && best.length < fast.length);
+});
+
+test('encoding gives up where the stream would not be shorter', async () => {
+  for (const length of [512, 4096, 65_536])
+    assert.equal(await deflateCodec.encode(noise(length), undefined), undefined);
+});
