@@ -42,6 +42,7 @@ export type {
   SnapshotChoice,
 } from './layer.ts';
 export { raw } from './layers/raw.ts';
+export { type RawWindow, rawWindow } from './layers/raw-window.ts';
 export { Lifetime } from './lifetime.ts';
 export type { TransferOptions } from './pipeline.ts';
 export { endProcess } from './posix/exit.ts';

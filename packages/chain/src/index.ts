@@ -6,6 +6,7 @@ export {
   type Chain,
   type ChainImage,
   longestChain,
+  type NamedImage,
   type OpenOptions,
   openChain,
   openingSentence,

@@ -37,14 +37,26 @@ export interface OpenOptions {
   /** Judges every name that comes out of an image. */
   readonly gate: OpenGate;
   readonly places: Places;
-  /** The top's format; without it the first bytes tell. */
-  readonly format?: string;
+  /** The top's format, or its name; without it the first bytes tell. */
+  readonly format?: string | ImageFormat;
   /** Read even while another program writes: take no lock that it could refuse. */
   readonly share?: boolean;
   /** Of the top, which is opened for reading: the disk as this internal snapshot keeps it. */
   readonly snapshot?: SnapshotChoice;
-  /** False: open the top alone; what it leaves to its backing file reads as zeros that nobody wrote. */
+  /**
+   * Images under the top that the caller names, from the top down, in place of what the images above them record.
+   * The gate is not asked about them.
+   */
+  readonly below?: readonly NamedImage[];
+  /** False: no image is opened that another one records; what is left to it reads as zeros that nobody wrote. */
   readonly backing?: boolean;
+}
+
+/** An image that the caller names. */
+export interface NamedImage {
+  readonly name: string;
+  /** Without it the first bytes tell. */
+  readonly format: string | ImageFormat | undefined;
 }
 
 /** An image of an opened chain. */
@@ -124,21 +136,18 @@ export async function openImages(
 ): Promise<readonly ChainImage[]> {
   const images: ChainImage[] = [];
   const seen = new Set<string>();
-  let next: { readonly path: string; readonly reference: BackingReference | undefined } | undefined = {
-    path: name,
-    reference: undefined,
-  };
+  let next: NextImage | undefined = { path: name, reference: undefined, format: options.format };
   try {
     while (next !== undefined) {
-      const { path, reference }: typeof next = next;
+      const { path, reference }: NextImage = next;
       if (images.length === longestChain) {
         throw new DiskError('limit', `more than ${longestChain} images in one chain`, { path: name });
       }
       const above = images.at(-1);
       const access = writable(images.length, path, reference) ? 'write' : 'read';
-      const image = await openImage(path, reference, above, access, options, seen);
+      const image: ChainImage = await openImage(next, above, access, options, seen);
       images.push(image);
-      next = await below(image, options);
+      next = await below(image, images.length - 1, options);
     }
     return images;
   } catch (error) {
@@ -147,23 +156,32 @@ export async function openImages(
   }
 }
 
-async function below(image: ChainImage, options: OpenOptions) {
+/** An image that is to be opened. */
+interface NextImage {
+  readonly path: string;
+  /** What the image above records; undefined if the caller names it. */
+  readonly reference: BackingReference | undefined;
+  readonly format: string | ImageFormat | undefined;
+}
+
+async function below(image: ChainImage, index: number, options: OpenOptions): Promise<NextImage | undefined> {
+  const named = options.below?.[index];
+  if (named !== undefined) return { path: named.name, reference: undefined, format: named.format };
   const reference = image.layer.backing;
   if (reference === undefined || options.backing === false) return undefined;
-  return { path: await options.gate.resolve(reference, image.path), reference };
+  const path = await options.gate.resolve(reference, image.path);
+  return { path, reference, format: reference.format };
 }
 
 async function openImage(
-  path: string,
-  reference: BackingReference | undefined,
+  { path, reference, format: named }: NextImage,
   above: ChainImage | undefined,
   access: 'read' | 'write',
   options: OpenOptions,
   seen: Set<string>,
 ): Promise<ChainImage> {
   const { places, gate } = options;
-  const recorded = reference === undefined ? options.format : reference.format;
-  if (recorded !== undefined) formatNamed(recorded, options.formats);
+  if (typeof named === 'string') formatNamed(named, options.formats);
   const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
   try {
     if (reference !== undefined && above !== undefined && place.realPath !== undefined) {
@@ -173,7 +191,7 @@ async function openImage(
       throw new DiskError('corrupt', `Backing file '${printable(path)}' creates an infinite loop.`, { path });
     }
     if (place.identity !== undefined) seen.add(place.identity);
-    const format = await formatOf(place, recorded, reference, access, options);
+    const format = await formatOf(place, named, reference, access, options);
     await place.lock({ access, exclusive: format.exclusive, share: options.share ?? false });
     const layer = await (access === 'write'
       ? format.open(place.host as HostFile)
@@ -191,12 +209,13 @@ function snapshotOf({ snapshot }: OpenOptions): OpenSourceOptions {
 
 async function formatOf(
   place: Place<HostSource>,
-  named: string | undefined,
+  named: string | ImageFormat | undefined,
   reference: BackingReference | undefined,
   access: 'read' | 'write',
   options: OpenOptions,
 ): Promise<ImageFormat> {
-  if (named !== undefined) return formatNamed(named, options.formats);
+  if (typeof named === 'string') return formatNamed(named, options.formats);
+  if (named !== undefined) return named;
   if (access === 'write' && reference !== undefined) {
     const message = `no format is recorded for backing file '${printable(reference.name)}', and it is not guessed for writing`;
     throw new DiskError('denied', message);

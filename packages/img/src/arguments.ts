@@ -21,6 +21,12 @@ export const shareRow = {
   help: 'read even while another program has the image open for writing',
 } as const satisfies OptionRow;
 
+/** `--image-opts`. */
+export const imageOptionsRow = {
+  name: 'image-opts',
+  help: 'FILE is a list of image options, driver=...,file.filename=..., and not a name',
+} as const satisfies OptionRow;
+
 /** `--allow`. */
 export const allowRow = {
   name: 'allow',

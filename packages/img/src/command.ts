@@ -1,6 +1,6 @@
 /** What a verb is made of: a summary, operands, options, and what it does. Each stands in `commands/`. */
 import type { Objects } from './objects/objects.ts';
-import type { OptionTable, ParsedLine } from './options.ts';
+import type { OptionTable, OptionValues, ParsedLine } from './options.ts';
 import type { Terminal } from './terminal.ts';
 
 /** A command line, ready to be carried out. */
@@ -8,6 +8,11 @@ export interface CommandLine<Table extends OptionTable> extends ParsedLine<Table
   /** What `--object` defined, in the commands that have `objectRow` as their `objects`. */
   readonly objects: Objects;
 }
+
+/** The options of a command line, with the objects in place of their definitions. */
+export type Given<Table extends OptionTable> = Omit<OptionValues<Table>, 'objects'> & {
+  readonly objects: Objects;
+};
 
 /** A verb of the command line, whatever its options. */
 export interface Command {

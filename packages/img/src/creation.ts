@@ -110,7 +110,8 @@ function recognize(table: readonly CreationRow[], { name, text }: Item): readonl
   throw new CommandError(`Invalid parameter '${negated ?? name}'`);
 }
 
-const suffixHint =
+/** What follows a sentence about a size that is none. */
+export const suffixHint =
   'Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.\n';
 
 const readers: Record<CreationRow['type'], (name: string, text: string) => CreationValue> = {

@@ -9,7 +9,8 @@ import { createFile, DiskError, isDiskError, LOCKS, openFile, type WritableFile 
 import { asksForTable, type CreationRow, creationHelp } from './creation.ts';
 import { fileRows } from './formats/rows.ts';
 import type { FormatSupport, NewImage } from './formats/support.ts';
-import { pathOf, schemeName, supportNamed } from './open.ts';
+import { supportNamed } from './known-formats.ts';
+import { pathOf, schemeName } from './places/schemes.ts';
 import { CommandError } from './report.ts';
 
 /** All options of a new image of a format in a file of this machine. */

@@ -1,8 +1,5 @@
 /**
- * What the command can open: the formats, the places, and whose word is trusted.
- *
- * A new format is a line in `formats`, a new place for bytes a line in `schemes`. What a person types may name any
- * of them; what an image names may be a file of this machine and nothing else.
+ * Opens what the user named: a path, a URI, or an image described node by node; and decides whose word is trusted.
  */
 import { dirname } from 'node:path';
 import {
@@ -22,54 +19,26 @@ import {
   openChain,
   openingSentence,
   openWritableChain,
-  type Places,
+  type Place,
   probe,
   schemeOf,
   type WritableChain,
 } from '@strata/chain';
+import {
+  type DescribedWish,
+  describedFolders,
+  describedOpening,
+  type Opening,
+  openDescribed,
+} from './described.ts';
 import { inSectors } from './disk-size.ts';
-import { qcow2Support } from './formats/qcow2.ts';
-import { rawSupport } from './formats/raw.ts';
 import type { FormatSupport } from './formats/support.ts';
-import { type FileManner, filePlaces, type LockChoice, useLocks } from './places/file.ts';
-import { CommandError } from './report.ts';
-
-/** The formats that the command knows; probing asks them in this order. */
-const formats: readonly FormatSupport[] = [qcow2Support, rawSupport];
-
-/** The places that a name can begin with, and how to go about them. A name without a scheme is a file. */
-const schemes: Readonly<Record<string, (manner: FileManner) => Promise<Places>>> = {
-  file: async (manner) => filePlaces(manner),
-  nbd: async () => (await import('./places/nbd.ts')).nbdPlaces,
-  'nbd+unix': async () => (await import('./places/nbd.ts')).nbdPlaces,
-};
-
-/** How `name` says where the image is: `file`, or what stands before its colon. @throws {DiskError} not-supported */
-export function schemeName(name: string): string {
-  const scheme = schemeOf(name) ?? 'file';
-  if (Object.hasOwn(schemes, scheme)) return scheme;
-  throw new DiskError('not-supported', `Unknown protocol '${scheme}'`, { path: name });
-}
-
-/** The path in a file's name. `file:` in front of it is a way to say that a colon follows; so is `./`. */
-export function pathOf(name: string): string {
-  if (!name.startsWith('file:')) return name;
-  const path = name.slice('file:'.length);
-  return schemeOf(path) === undefined ? path : `./${path}`;
-}
-
-/** Opens what a person typed. */
-function placesFor({ locks = useLocks, unsafe = false }: Omit<Wish, 'allow'>): Places {
-  const placeOf = async (name: string): Promise<Places> => {
-    const open = schemes[schemeName(name)];
-    if (name === '') throw new DiskError('invalid', "The 'file' block driver requires a file name");
-    return (open as NonNullable<typeof open>)({ locks, unsafe });
-  };
-  return {
-    openSource: async (name) => (await placeOf(name)).openSource(pathOf(name)),
-    openFile: async (name) => (await placeOf(name)).openFile(pathOf(name)),
-  };
-}
+import { formats, supportNamed } from './known-formats.ts';
+import { noObjects, type Objects } from './objects/objects.ts';
+import { type FileManner, type LockChoice, useLocks } from './places/file.ts';
+import { pathOf, typedPlaces } from './places/schemes.ts';
+import { CommandError, UsageError } from './report.ts';
+import { describedImage } from './typed/typed-name.ts';
 
 /** How the user wants an image opened. */
 export interface Wish {
@@ -84,6 +53,10 @@ export interface Wish {
   readonly snapshot?: SnapshotChoice | undefined;
   /** `-t unsafe`: nothing that is written is waited for. */
   readonly unsafe?: boolean;
+  /** `--image-opts`: the names are lists of options. */
+  readonly imageOptions?: boolean | undefined;
+  /** What `--object` defined. */
+  readonly objects?: Objects;
 }
 
 /** What the libraries need to open images by themselves. @param names what the user typed */
@@ -92,7 +65,7 @@ export function openingFor(names: readonly string[], wish: Wish): OpenOptions {
   return {
     formats: formats.map((support) => support.format),
     gate: gateFor(names, wish),
-    places: placesFor(wish),
+    places: typedPlaces(mannerOf(wish)),
     ...(format !== undefined && { format }),
     ...(share !== undefined && { share }),
     ...(snapshot !== undefined && { snapshot }),
@@ -111,20 +84,49 @@ export async function allowingBacking(
 }
 
 /** Where names that images record may lead: into the folders of the files that the user named, and those allowed. */
-export function gateFor(names: readonly string[], { allow }: Pick<Wish, 'allow'>): OpenGate {
-  return allowFolders([...foldersOf(names), ...allow]);
+export function gateFor(names: readonly string[], wish: Pick<Wish, 'allow' | 'imageOptions'>): OpenGate {
+  return allowFolders([...foldersOf(names, wish), ...wish.allow]);
 }
 
 /** The folders of those of `names` that are files. */
-export function foldersOf(names: readonly string[]): readonly string[] {
-  const files = names.filter((name) => (schemeOf(name) ?? 'file') === 'file');
-  return files.map((name) => dirname(pathOf(name)));
+export function foldersOf(
+  names: readonly string[],
+  manner: Pick<Wish, 'imageOptions'> = {},
+): readonly string[] {
+  return names.flatMap((name) => {
+    const { imageOptions } = manner;
+    try {
+      const described = describedImage(name, { imageOptions });
+      if (described !== undefined) return describedFolders(described, noObjects);
+    } catch {
+      // What is wrong with a description is told when it is opened.
+      return [];
+    }
+    return (schemeOf(name) ?? 'file') === 'file' ? [dirname(pathOf(name))] : [];
+  });
+}
+
+/** What opens the image that the user named `text`. @throws {UsageError} @throws {DiskError} */
+export function openingOf(text: string, wish: Wish): Opening {
+  const described = describedImage(text, wish);
+  if (described === undefined) return { name: text, options: openingFor([text], wish) };
+  return describedOpening(described, describedWish(wish));
+}
+
+function mannerOf({ locks = useLocks, unsafe = false }: Omit<Wish, 'allow'>): FileManner {
+  return { locks, unsafe };
+}
+
+function describedWish(wish: Wish): DescribedWish {
+  const { allow, objects = noObjects, share, snapshot } = wish;
+  return { allow, objects, share, snapshot, manner: mannerOf(wish) };
 }
 
 /** An image with everything under it, opened for reading. @throws {CommandError} with the exit status given */
 export async function openDisk(name: string, wish: Wish, status = 1): Promise<Chain> {
   try {
-    return await openChain(name, openingFor([name], wish));
+    const opening = openingOf(name, wish);
+    return await openChain(opening.name, opening.options);
   } catch (error) {
     throw cannotOpen(name, error, status);
   }
@@ -133,7 +135,8 @@ export async function openDisk(name: string, wish: Wish, status = 1): Promise<Ch
 /** An image opened for writing, what is under it for reading. @throws {CommandError} */
 export async function openWritableDisk(name: string, wish: Wish): Promise<WritableChain> {
   try {
-    return await openWritableChain(name, openingFor([name], wish));
+    const opening = openingOf(name, wish);
+    return await openWritableChain(opening.name, opening.options);
   } catch (error) {
     throw cannotOpen(name, error, 1);
   }
@@ -186,14 +189,15 @@ export interface OpenedImage extends AsyncDisposable {
 /** @throws {CommandError} */
 export async function openImage(name: string, wish: Omit<Wish, 'allow'>): Promise<OpenedImage> {
   try {
-    const place = await placesFor(wish).openSource(name);
+    const { place, support, shown } = await imageAt(name, { ...wish, allow: [] });
     const { host, realPath } = place;
     try {
-      const support = await supportOf(host, wish.format);
-      const { exclusive } = support.format;
+      const found = support ?? (await supportOf(host, wish.format));
+      const { exclusive } = found.format;
       await place.lock({ access: 'read', exclusive, share: wish.share ?? false });
       const dispose = () => host[Symbol.asyncDispose]();
-      return { filename: host.path ?? name, support, host, realPath, [Symbol.asyncDispose]: dispose };
+      const filename = shown ?? host.path ?? name;
+      return { filename, support: found, host, realPath, [Symbol.asyncDispose]: dispose };
     } catch (error) {
       await Promise.allSettled([host[Symbol.asyncDispose]()]);
       throw error;
@@ -201,6 +205,22 @@ export async function openImage(name: string, wish: Omit<Wish, 'allow'>): Promis
   } catch (error) {
     throw cannotOpen(name, error);
   }
+}
+
+/** The file of one image, with what a description says of it. */
+interface ImageAt {
+  readonly place: Place<HostSource>;
+  readonly support: FormatSupport | undefined;
+  readonly shown: string | undefined;
+}
+
+async function imageAt(text: string, wish: Wish): Promise<ImageAt> {
+  const node = describedImage(text, wish);
+  if (node === undefined) {
+    const place = await typedPlaces(mannerOf(wish)).openSource(text);
+    return { place, support: undefined, shown: undefined };
+  }
+  return openDescribed(node, describedWish(wish));
 }
 
 async function supportOf(host: HostSource, named: string | undefined): Promise<FormatSupport> {
@@ -211,13 +231,9 @@ async function supportOf(host: HostSource, named: string | undefined): Promise<F
   return support;
 }
 
-/** The format called `name`, if the command knows it. */
-export function supportNamed(name: string): FormatSupport | undefined {
-  return formats.find((support) => support.format.name === name);
-}
-
 /** What ends a command that cannot open `name`; anything but a DiskError stays what it is. */
 export function cannotOpen(name: string, error: unknown, status = 1): unknown {
+  if (error instanceof UsageError) return new CommandError(error.message, { status, cause: error });
   if (!isDiskError(error)) return error;
   if (error.context.op === 'snapshot')
     return new CommandError(`Failed to load snapshot: ${error.message}`, { status, cause: error });

@@ -46,7 +46,6 @@ test('names that every object has are no verbs', async () => {
 
 test('an option that is not there yet is refused by its name', async () => {
   for (const words of [
-    ['map', '--image-opts', 'x'],
     ['convert', '--salvage', 'a', 'b'],
     ['convert', '--bitmaps', 'a', 'b'],
     ['convert', '-C', 'a', 'b'],

@@ -20,6 +20,5 @@ img convert -r 1M r a
 img check -r all r
 img commit -r 1M r
 img info --object throttle-group,id=s r
-img info --image-opts driver=raw
 img create nbd://localhost/x 1M
 img create -b base.vmdk -F vmdk -u -f qcow2 a 1M

@@ -2,7 +2,7 @@
 import {
   checkCacheMode,
   formatRow,
-  laterRow,
+  imageOptionsRow,
   oneImage,
   outputRow,
   quietRow,
@@ -32,7 +32,7 @@ const options = {
   },
   share: shareRow,
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+  imageOptions: imageOptionsRow,
 } as const satisfies OptionTable;
 
 const statuses = { sound: 0, failed: 1, damaged: 2, leaking: 3, nothingToCheck: 63 } as const;
@@ -47,11 +47,12 @@ export const check = command({
     'the image is damaged, 3 if it only has leaked clusters, and 63 if its format has\n',
     'nothing to check.\n',
   ].join(''),
-  run: async ({ options: { cache, format, output, quiet, share }, operands }, terminal) => {
+  run: async ({ options: given, operands, objects }, terminal) => {
+    const { cache, format, imageOptions, output, quiet, share } = given;
     const name = oneImage(operands);
     const json = wantsJson(output);
     checkCacheMode(cache, 'source cache option');
-    await using image = await openImage(name, { format, share });
+    await using image = await openImage(name, { format, share, imageOptions, objects });
     const { filename, support, host } = image;
     if (!support.check) {
       throw new CommandError('This image format does not support checks', {

@@ -5,7 +5,7 @@ import {
   allowRow,
   checkCacheMode,
   formatRow,
-  laterRow,
+  imageOptionsRow,
   oneImage,
   progressRow,
   quietRow,
@@ -13,7 +13,7 @@ import {
 } from '../arguments.ts';
 import { command } from '../command.ts';
 import { objectRow } from '../objects/objects.ts';
-import { cannotOpen, openingFor } from '../open.ts';
+import { cannotOpen, openingOf } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { type Progress, showProgress, silentProgress } from '../progress.ts';
 import { CommandError } from '../report.ts';
@@ -28,7 +28,7 @@ const options = {
   allow: allowRow,
   rate: { letter: 'r', value: 'RATE', help: 'bytes a second (not supported yet)', read: readRate },
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+  imageOptions: imageOptionsRow,
 } as const satisfies OptionTable;
 
 /** The verb. */
@@ -36,11 +36,9 @@ export const commit = command({
   summary: 'move what an image holds down into its backing file',
   operands: 'FILE',
   options,
-  run: async (
-    { options: { allow, base, cache, format, keep, progress: show, quiet }, operands },
-    terminal,
-  ) => {
-    const name = oneImage(operands);
+  run: async ({ options: given, operands, objects }, terminal) => {
+    const { allow, base, cache, format, imageOptions, keep, progress: show, quiet } = given;
+    const text = oneImage(operands);
     checkCacheMode(cache, 'cache option');
     let progress: Progress | undefined;
     const started = (): Progress => {
@@ -48,14 +46,15 @@ export const commit = command({
       return progress;
     };
     try {
-      await commitChain(name, openingFor([name], { allow, format }), {
+      const { name, options } = openingOf(text, { allow, format, imageOptions, objects });
+      await commitChain(name, options, {
         ...(base !== undefined && { base }),
         keep: keep === true,
         progress: (done, total) => started().update(done, total),
       });
       started().complete();
     } catch (error) {
-      throw cannotCommit(name, error);
+      throw cannotCommit(text, error);
     } finally {
       progress?.end();
     }

@@ -7,7 +7,7 @@ import {
   sourceWindow,
 } from '@strata/block';
 import type { Chain } from '@strata/chain';
-import { allowRow, checkCacheMode, laterRow, progressRow, quietRow, shareRow } from '../arguments.ts';
+import { allowRow, checkCacheMode, imageOptionsRow, progressRow, quietRow, shareRow } from '../arguments.ts';
 import { command } from '../command.ts';
 import { sectorOf } from '../disk-size.ts';
 import { objectRow } from '../objects/objects.ts';
@@ -27,7 +27,7 @@ const options = {
   share: shareRow,
   allow: allowRow,
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'FILE1 and FILE2 are lists of image options' }),
+  imageOptions: imageOptionsRow,
 } as const satisfies OptionTable;
 
 const statuses = { same: 0, different: 1, notOpened: 2, notMapped: 3, notRead: 4 } as const;
@@ -42,16 +42,17 @@ export const compare = command({
     'What one image has beyond the end of the other must be zeros. The exit status is 0 if\n',
     'the images are the same, 1 if they differ, and more than 1 if that cannot be told.\n',
   ].join(''),
-  run: async ({ options, operands }, terminal) => {
+  run: async ({ options, operands, objects }, terminal) => {
     const [first, second, extra] = operands;
     if (first === undefined || second === undefined || extra !== undefined) {
       throw new UsageError('Expecting two image file names', { pointToHelp: true });
     }
     checkCacheMode(options.cache, 'source cache option', statuses.notOpened);
-    const allow = [...options.allow, ...foldersOf(operands)];
-    const { share, quiet, progress: show } = options;
-    await using a = await openDisk(first, { allow, format: options.format, share }, statuses.notOpened);
-    await using b = await openDisk(second, { allow, format: options.otherFormat, share }, statuses.notOpened);
+    const { format, imageOptions, otherFormat, share, quiet, progress: show } = options;
+    const allow = [...options.allow, ...foldersOf(operands, options)];
+    const wish = { allow, share, imageOptions, objects };
+    await using a = await openDisk(first, { ...wish, format }, statuses.notOpened);
+    await using b = await openDisk(second, { ...wish, format: otherFormat }, statuses.notOpened);
     const progress = show && !quiet ? showProgress(terminal, 2) : silentProgress;
     const say = quiet ? () => undefined : (sentence: string) => terminal.print(`${sentence}\n`);
     try {

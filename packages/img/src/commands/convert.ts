@@ -5,17 +5,18 @@ import {
   allowRow,
   checkCacheMode,
   formatRow,
-  laterRow,
+  imageOptionsRow,
   progressRow,
   quietRow,
   readRate,
   readSize,
   shareRow,
 } from '../arguments.ts';
-import { command } from '../command.ts';
+import { command, type Given as GivenOptions } from '../command.ts';
 import { copyAll, topAlone } from '../copying.ts';
 import { backingReference, parseCreation, readOptionList, setBacking } from '../creation.ts';
 import { inSectors } from '../disk-size.ts';
+import { supportNamed } from '../known-formats.ts';
 import { creationAnswer, creationTable, makeImage } from '../make.ts';
 import { objectRow } from '../objects/objects.ts';
 import {
@@ -26,11 +27,10 @@ import {
   openingHint,
   openWritableDisk,
   paddedDisk,
-  schemeName,
-  supportNamed,
 } from '../open.ts';
-import type { OptionTable, OptionValues } from '../options.ts';
+import type { OptionTable } from '../options.ts';
 import { copyLocks } from '../places/file.ts';
+import { schemeName } from '../places/schemes.ts';
 import { type Progress, showProgress, silentProgress } from '../progress.ts';
 import { CommandError, UsageError } from '../report.ts';
 import { snapshotRow } from '../snapshot-choice.ts';
@@ -87,11 +87,14 @@ const options = {
   skipBroken: { name: 'skip-broken-bitmaps', help: 'copy only bitmaps that are sound (not supported yet)' },
   salvage: { name: 'salvage', help: 'go on after errors (not supported yet)' },
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'sources are lists of image options' }),
-  targetOptions: laterRow({ name: 'target-image-opts', help: 'the target is a list of image options' }),
+  imageOptions: { ...imageOptionsRow, help: 'each SOURCE is a list of image options and not a name' },
+  targetOptions: {
+    name: 'target-image-opts',
+    help: 'TARGET is a list of image options and not a name (with -n)',
+  },
 } as const satisfies OptionTable;
 
-type Given = OptionValues<typeof options>;
+type Given = GivenOptions<typeof options>;
 
 /** The verb. */
 export const convert = command({
@@ -99,7 +102,8 @@ export const convert = command({
   operands: 'SOURCE... TARGET',
   options,
   notes: 'Several sources are put one after another. The target may be an NBD export with -n.\n',
-  run: async ({ options: given, operands }, terminal) => {
+  run: async ({ options, operands, objects }, terminal) => {
+    const given = { ...options, objects };
     refuseContradictions(given);
     const names = operands.slice(0, -1);
     const target = operands.at(-1);
@@ -113,10 +117,10 @@ export const convert = command({
     checkCacheMode(given.sourceCache, 'source cache option');
     const shown = given.progress && !given.quiet ? showProgress(terminal, 1) : silentProgress;
     try {
-      const { format, share } = given;
+      const { format, imageOptions, share } = given;
       const snapshot = names.length === 1 ? given.snapshot : undefined;
-      const allow = [...given.allow, ...foldersOf(operands)];
-      const wish = { allow, format, share, snapshot, locks: copyLocks };
+      const allow = [...given.allow, ...foldersOf(names, given), ...foldersOf([target], targetManner(given))];
+      const wish = { allow, format, share, snapshot, imageOptions, objects, locks: copyLocks };
       await using sources = await openAll(names, (name) => openDisk(name, wish));
       if (given.snapshot !== snapshot)
         throw new CommandError('No support for concatenating multiple snapshot');
@@ -129,6 +133,11 @@ export const convert = command({
   },
 });
 
+/** How the name of the target is to be read. */
+function targetManner({ targetOptions }: Given) {
+  return { imageOptions: targetOptions };
+}
+
 /** @throws {UsageError} in the order in which qemu-img looks for what does not go together */
 function refuseContradictions(given: Given): void {
   const rules: readonly (readonly [boolean | undefined, string])[] = [
@@ -136,6 +145,7 @@ function refuseContradictions(given: Given): void {
     [given.compress && given.offload, 'Cannot enable copy offloading when -c is used'],
     [given.sparse !== undefined && given.offload, 'Cannot enable copy offloading when -S is used'],
     [given.offload && given.salvage, 'Cannot use copy offloading in salvaging mode'],
+    [given.targetOptions && !given.existing, '--target-image-opts requires use of -n flag'],
     [given.existing && given.lists.length > 0, '-o has no effect when skipping image creation'],
     [given.zeroTarget && !given.existing, '--target-is-zero requires use of -n flag'],
     [given.offload, "option '-C' is not supported yet"],
@@ -159,7 +169,13 @@ async function convertInto(
     : await makeTarget(name, format, size, sources.length, given);
   const unsafe = (given.cache ?? 'unsafe') === 'unsafe';
   const allow = await allowingBacking(given.allow, backing, name);
-  await using target = await openWritableDisk(name, { allow, format, unsafe });
+  await using target = await openWritableDisk(name, {
+    allow,
+    format: given.targetOptions ? given.outputFormat : format,
+    unsafe,
+    objects: given.objects,
+    ...targetManner(given),
+  });
   if (target.device.size < size) throw new CommandError('output file is smaller than input file');
   const overlay = backing === undefined ? undefined : overlayOf(sources, target);
   await copyAll(overlay?.disks ?? disks, target.device, {

@@ -12,10 +12,12 @@ import {
   showCreation,
 } from '../creation.ts';
 import { inSectors } from '../disk-size.ts';
+import { supportNamed } from '../known-formats.ts';
 import { creationAnswer, creationTable, makeImage } from '../make.ts';
 import { objectRow } from '../objects/objects.ts';
-import { openingFor, openingHint, schemeName, supportNamed } from '../open.ts';
+import { openingFor, openingHint } from '../open.ts';
 import type { OptionTable, OptionValues } from '../options.ts';
+import { schemeName } from '../places/schemes.ts';
 import { CommandError, UsageError } from '../report.ts';
 import type { Terminal } from '../terminal.ts';
 

@@ -1,12 +1,20 @@
 /** `info`: what an image is. Opens one file, or with --backing-chain the file of every image of the chain. */
 import type { BackingReference } from '@strata/block';
 import { allowLocal, longestChain } from '@strata/chain';
-import { allowRow, formatRow, laterRow, oneImage, outputRow, shareRow, wantsJson } from '../arguments.ts';
-import { command } from '../command.ts';
+import {
+  allowRow,
+  formatRow,
+  imageOptionsRow,
+  oneImage,
+  outputRow,
+  shareRow,
+  wantsJson,
+} from '../arguments.ts';
+import { command, type Given as GivenOptions } from '../command.ts';
 import { inSectors } from '../disk-size.ts';
 import { objectRow } from '../objects/objects.ts';
 import { cannotOpen, gateFor, openImage } from '../open.ts';
-import type { OptionTable, OptionValues } from '../options.ts';
+import type { OptionTable } from '../options.ts';
 import { infoLocks } from '../places/file.ts';
 import { type BackingReport, type ImageReport, infoJson, infoText } from '../print/info.ts';
 import { formatJson } from '../print/json.ts';
@@ -19,7 +27,7 @@ const options = {
   share: shareRow,
   allow: allowRow,
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+  imageOptions: imageOptionsRow,
 } as const satisfies OptionTable;
 
 /** The verb. */
@@ -27,7 +35,8 @@ export const info = command({
   summary: 'tell what an image is: format, sizes, backing file, snapshots',
   operands: 'FILE',
   options,
-  run: async ({ options: given, operands }, terminal) => {
+  run: async ({ options, operands, objects }, terminal) => {
+    const given = { ...options, objects };
     const name = oneImage(operands);
     const json = wantsJson(given.output);
     const reports = await reportsOf(name, given);
@@ -39,11 +48,12 @@ export const info = command({
   },
 });
 
-type Given = OptionValues<typeof options>;
+type Given = GivenOptions<typeof options>;
 
 async function reportsOf(top: string, given: Given): Promise<readonly ImageReport[]> {
   const gate = gateFor([top], given);
-  const first = await reportOf(top, given, () => Promise.resolve());
+  const { format, imageOptions, objects, share } = given;
+  const first = await reportOf(top, { format, imageOptions, objects, share }, () => Promise.resolve());
   const reports = [first];
   const seen = new Set([top]);
   for (let above = first; given.chain && above.backing; ) {
@@ -55,8 +65,7 @@ async function reportsOf(top: string, given: Given): Promise<readonly ImageRepor
     if (seen.has(path)) throw new CommandError(`Backing file '${path}' creates an infinite loop.`);
     if (seen.size === longestChain) throw new CommandError(`more than ${longestChain} images in one chain`);
     seen.add(path);
-    const { format } = reference;
-    above = await reportOf(path, { format, share: given.share }, (realPath) =>
+    above = await reportOf(path, { format: reference.format, share }, (realPath) =>
       gate.admit(realPath, reference, filename),
     );
     reports.push(above);
@@ -67,10 +76,10 @@ async function reportsOf(top: string, given: Given): Promise<readonly ImageRepor
 /** @param admit judges the file that was really opened */
 async function reportOf(
   name: string,
-  { format, share }: Pick<Given, 'format' | 'share'>,
+  how: Pick<Given, 'format' | 'share'> & Partial<Pick<Given, 'imageOptions' | 'objects'>>,
   admit: (realPath: string) => Promise<void>,
 ): Promise<ImageReport> {
-  await using image = await openImage(name, { format, share, locks: infoLocks });
+  await using image = await openImage(name, { ...how, locks: infoLocks });
   const { filename, support, host, realPath } = image;
   try {
     if (realPath !== undefined) await admit(realPath);

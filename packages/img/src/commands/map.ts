@@ -4,7 +4,7 @@ import { tryResolve } from '@strata/chain';
 import {
   allowRow,
   formatRow,
-  laterRow,
+  imageOptionsRow,
   oneImage,
   outputRow,
   readSize,
@@ -39,7 +39,7 @@ const options = {
   share: shareRow,
   allow: allowRow,
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+  imageOptions: imageOptionsRow,
 } as const satisfies OptionTable;
 
 /** The verb. */
@@ -51,10 +51,11 @@ export const map = command({
     'Depth 0 is the image itself, 1 its backing file, and so on. An export that offers\n',
     'qemu:allocation-depth is shown with the depths of the chain behind it.\n',
   ].join(''),
-  run: async ({ options: { allow, format, length, output, share, start = 0 }, operands }, terminal) => {
+  run: async ({ options: given, operands, objects }, terminal) => {
+    const { allow, format, imageOptions, length, output, share, start = 0 } = given;
     const name = oneImage(operands);
     const json = wantsJson(output);
-    await using chain = await openDisk(name, { allow, format, share });
+    await using chain = await openDisk(name, { allow, format, share, imageOptions, objects });
     const [top] = chain.images;
     const size = top ? mappedSize(top) : 0;
     const end = length === undefined ? size : Math.min(start + length, size);

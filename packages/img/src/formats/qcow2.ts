@@ -11,12 +11,14 @@ import {
 } from '@strata/qcow2';
 import type { CreationValues } from '../creation.ts';
 import type { JsonObject } from '../print/json.ts';
+import type { NodeOptions } from '../typed/node-options.ts';
 import { qcow2Rows } from './rows.ts';
 import type { CheckOutcome, FormatSupport, ImageFacts, NewImage } from './support.ts';
 
 export const qcow2Support: FormatSupport = {
   format: qcow2Format,
   rows: qcow2Rows,
+  configure,
   create: async (file, image) => {
     await createQcow2(file, optionsOf(image));
     return true;
@@ -24,6 +26,18 @@ export const qcow2Support: FormatSupport = {
   describe: async (file) => factsOf(await readInfo(file)),
   check,
 };
+
+/** Sizes of caches and the like, which change no byte of an image: they are judged and have no effect. */
+function configure(options: NodeOptions): FormatSupport {
+  for (const name of ['cache-size', 'l2-cache-size', 'l2-cache-entry-size', 'refcount-cache-size']) {
+    options.bytes(name);
+  }
+  options.bytes('cache-clean-interval');
+  const others = ['request', 'snapshot', 'other'].map((what) => `pass-discard-${what}`);
+  for (const name of ['lazy-refcounts', ...others]) options.switch(name);
+  options.choice('overlap-check', ['none', 'constant', 'cached', 'all']);
+  return qcow2Support;
+}
 
 function optionsOf({ size, backing, values }: NewImage): CreateQcow2Options {
   refuseUnmade(values);

@@ -1,20 +1,41 @@
 /** Raw images for the command: a file that is the disk, byte for byte. */
-import { DiskError, type HostFile, isDiskError, raw } from '@strata/block';
+import {
+  DiskError,
+  type HostFile,
+  type HostSource,
+  type ImageFormat,
+  isDiskError,
+  raw,
+  rawWindow,
+} from '@strata/block';
 import { inSectors } from '../disk-size.ts';
+import type { NodeOptions } from '../typed/node-options.ts';
 import { rawRows } from './rows.ts';
-import type { FormatSupport, NewImage } from './support.ts';
+import type { FormatSupport, ImageFacts, NewImage } from './support.ts';
 
 export const rawSupport: FormatSupport = {
   format: raw,
   rows: rawRows,
+  configure,
   create,
-  describe: async (file) => {
-    // Whoever does not tell what a disk takes does not tell how it was closed either.
-    const isFile = (await file.allocated()) !== undefined;
-    return { virtualSize: file.size, dirty: isFile ? false : undefined };
-  },
+  describe: (file) => describe(file, raw),
   check: undefined,
 };
+
+/** `offset` and `size`: a part of the file. */
+function configure(options: NodeOptions): FormatSupport {
+  const [offset, size] = [options.bytes('offset'), options.bytes('size')];
+  if (offset === undefined && size === undefined) return rawSupport;
+  const format = rawWindow({ ...(offset !== undefined && { offset }), ...(size !== undefined && { size }) });
+  return { ...rawSupport, format, describe: (file) => describe(file, format) };
+}
+
+async function describe(file: HostSource, format: ImageFormat): Promise<ImageFacts> {
+  await using layer = await format.openSource(file);
+  // Whoever does not tell what a disk takes does not tell how it was closed either.
+  const isFile = (await file.allocated()) !== undefined;
+  return { virtualSize: layer.size, dirty: isFile ? false : undefined };
+}
 
 async function create(file: HostFile, { size, values }: NewImage): Promise<boolean> {
   const mode = String(values.get('preallocation') ?? 'off');

@@ -3,12 +3,20 @@ import type { BackingReference, HostFile, HostSource, ImageFormat } from '@strat
 import type { CreationRow, CreationValues } from '../creation.ts';
 import type { CheckCounts } from '../print/check.ts';
 import type { ImageReport } from '../print/info.ts';
+import type { NodeOptions } from '../typed/node-options.ts';
 
 /** A format as the command knows it. */
 export interface FormatSupport {
   readonly format: ImageFormat;
   /** Its options of `-o`, and nothing of where the file is kept. */
   readonly rows: readonly CreationRow[];
+  /**
+   * The format as the options of one image set it (`--image-opts`). It takes those that it knows; what is left is
+   * refused.
+   *
+   * @throws {DiskError} invalid, not-supported
+   */
+  configure?(options: NodeOptions): FormatSupport;
   /**
    * Makes `file` a new empty image. Resolves to true if the new disk reads as zeros: that of a raw image on a
    * device is what the device held.

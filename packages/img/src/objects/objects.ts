@@ -35,7 +35,7 @@ export interface Objects {
 }
 
 /** No object is defined. */
-const noObjects: Objects = { find: () => undefined };
+export const noObjects: Objects = { find: () => undefined };
 
 /** `--object OBJDEF`. */
 export const objectRow = {

@@ -32,6 +32,9 @@ export const infoLocks: LockChoice = ({ exclusive, share }) => {
   return exclusive ? LOCKS.formatInfo : LOCKS.none;
 };
 
+/** No locks at all (`locking=off`). */
+export const unlocked: LockChoice = () => LOCKS.none;
+
 /** How files are used. */
 export interface FileManner {
   readonly locks: LockChoice;

@@ -1,12 +1,12 @@
 /**
- * Hosts that differ from the one they stand for in a call or two: how they are closed, whether they flush.
+ * Hosts that differ from the one they stand for in a call or two: how they are closed, whether they flush, what they take.
  *
  * A layer holds on to its host, so what is changed must be an object of its own; `size` moves, and is asked anew.
  */
 import type { HostFile, HostSource } from '@strata/block';
 
 /** Calls that are made instead of the host's own. */
-export type HostChanges = Partial<Pick<HostFile, 'flush'> & AsyncDisposable>;
+export type HostChanges = Partial<Pick<HostFile, 'flush' | 'allocated'> & AsyncDisposable>;
 
 /** `host` with some calls exchanged. */
 export function changedSource(host: HostSource, changes: HostChanges): HostSource {
@@ -15,7 +15,7 @@ export function changedSource(host: HostSource, changes: HostChanges): HostSourc
       return host.size;
     },
     path: host.path,
-    allocated: () => host.allocated(),
+    allocated: () => changes.allocated?.() ?? host.allocated(),
     read: (into, offset) => host.read(into, offset),
     tryRead: (into, offset) => host.tryRead(into, offset),
     extentAt: (offset, limit) => host.extentAt(offset, limit),

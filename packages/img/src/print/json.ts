@@ -21,6 +21,14 @@ export function formatJson(value: Json): string {
   return `${format(value, '')}\n`;
 }
 
+/** On one line, without a newline. */
+export function formatJsonLine(value: Json): string {
+  if (isList(value)) return `[${value.map(formatJsonLine).join(', ')}]`;
+  if (typeof value !== 'object') return format(value, '');
+  const members = orderedMembers(value).map(([key, member]) => `${quote(key)}: ${formatJsonLine(member)}`);
+  return `{${members.join(', ')}}`;
+}
+
 function format(value: Json, indent: string): string {
   if (typeof value === 'string') return quote(value);
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
