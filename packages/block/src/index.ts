@@ -38,6 +38,7 @@ export type {
   Layer,
   LayerSource,
   Mapping,
+  OpenImageOptions,
   OpenSourceOptions,
   SnapshotChoice,
 } from './layer.ts';

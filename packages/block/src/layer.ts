@@ -32,7 +32,11 @@ export type Mapping = { readonly length: number } & (
       /** Where in its file space is reserved for the range; undefined if none is. */
       readonly at: number | undefined;
     }
-  | { readonly kind: 'below' }
+  | {
+      readonly kind: 'below';
+      /** Where in its file the layer has room for the range, of which nothing is used; not there if it has none. */
+      readonly at?: number;
+    }
 );
 
 /** One image of a chain, for reading. */
@@ -77,6 +81,15 @@ export interface Layer extends LayerSource {
   resize(size: number, below: BlockSource): Promise<void>;
 }
 
+/** What an image may need from whoever opens it, beside its own file. */
+export interface OpenImageOptions<Host extends HostSource> {
+  /**
+   * Opens the file in which the image keeps its guest data. `name` is what the image says, untrusted text: the
+   * opener judges it, and closes the file after the layer. Without it no image opens that has such a file.
+   */
+  readonly openDataFile?: (name: string) => Promise<Host>;
+}
+
 /** Which internal snapshot of an image is meant. */
 export type SnapshotChoice =
   /** The one with this id; if no id is this, the first with this name. */
@@ -85,7 +98,7 @@ export type SnapshotChoice =
   | { readonly id: string | undefined; readonly name: string | undefined };
 
 /** What of an image is opened for reading. */
-export interface OpenSourceOptions {
+export interface OpenSourceOptions extends OpenImageOptions<HostSource> {
   /** The disk as this internal snapshot keeps it, instead of the disk as it is. */
   readonly snapshot?: SnapshotChoice;
 }
@@ -106,5 +119,5 @@ export interface ImageFormat {
    */
   openSource(file: HostSource, options?: OpenSourceOptions): Promise<LayerSource>;
   /** Opens for writing. The file stays the caller's. @throws {DiskError} corrupt, limit, not-supported */
-  open(file: HostFile): Promise<Layer>;
+  open(file: HostFile, options?: OpenImageOptions<HostFile>): Promise<Layer>;
 }

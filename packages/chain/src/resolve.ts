@@ -22,6 +22,8 @@ export interface Resolution {
 export interface PastEnd {
   readonly kind: 'past-end';
   readonly length: number;
+  /** As of the layer above, which left the range to this one. */
+  readonly at?: number;
 }
 
 /** Resolves without waiting, as far as tables lie in memory. Undefined: call `resolve`. */
@@ -35,7 +37,7 @@ export function tryResolve(
   for (let index = 0; index < layers.length; index++) {
     const layer = layers[index] as LayerSource;
     const left = layer.size - offset;
-    if (left <= 0) return pastEnd(index, most);
+    if (left <= 0) return pastEnd(index, mapping, most);
     mapping = layer.tryMap(offset, Math.min(left, most));
     if (mapping === undefined) return undefined;
     if (mapping.kind !== 'below') return { layer: index, mapping };
@@ -54,7 +56,7 @@ export async function resolve(
   let mapping: Mapping | undefined;
   for (const [index, layer] of layers.entries()) {
     const left = layer.size - offset;
-    if (left <= 0) return pastEnd(index, most);
+    if (left <= 0) return pastEnd(index, mapping, most);
     const limitHere = Math.min(left, most);
     mapping = layer.tryMap(offset, limitHere) ?? (await layer.map(offset, limitHere));
     if (mapping.kind !== 'below') return { layer: index, mapping };
@@ -63,8 +65,9 @@ export async function resolve(
   return nobody(layers, mapping, most);
 }
 
-function pastEnd(layer: number, length: number): Resolution {
-  return { layer, mapping: { kind: 'past-end', length } };
+function pastEnd(layer: number, above: Mapping | undefined, length: number): Resolution {
+  const at = above?.kind === 'below' ? above.at : undefined;
+  return { layer, mapping: { kind: 'past-end', length, ...(at !== undefined && { at }) } };
 }
 
 function nobody(layers: readonly LayerSource[], mapping: Mapping | undefined, length: number): Resolution {

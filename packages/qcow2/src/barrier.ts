@@ -2,7 +2,7 @@
  * The one routine that makes the image in the file follow the image in memory, in an order that survives a
  * crash at any point.
  *
- *     data, refcount blocks | refcount table | header | L2 tables | L1 table | header | then: release
+ *     data (of the external data file too), refcount blocks | refcount table | header | L2 tables | L1 table | header | then: release
  *
  * Each `|` is a completed flush. What nothing was changed of is skipped with its flush, so that a flush after
  * overwrites in place costs one. At the start the changes of that moment are copied; what changes later is
@@ -32,6 +32,8 @@ import type { TableWrite } from './word-table.ts';
 /** What a barrier writes. */
 export interface BarrierParts {
   readonly file: HostFile;
+  /** Holds the guest's bytes: `file`, or the external data file. */
+  readonly data: HostFile;
   readonly geometry: Geometry;
   readonly l2: ClusterTables;
   readonly refcounts: Refcounts;
@@ -115,11 +117,11 @@ export class Barrier {
   }
 
   async #execute(): Promise<void> {
-    const { file, l2, refcounts, quarantine } = this.#parts;
+    const { l2, refcounts, quarantine } = this.#parts;
     const { table, blocks } = refcounts;
     const l1 = l2.parent;
     if (this.#stopped !== undefined) throw this.#stopped;
-    if (!this.isNeeded) return file.flush();
+    if (!this.isNeeded) return this.#flushAll();
 
     const taken = { blocks: blocks.take(), table: table.take(), l2: l2.take(), l1: l1.take() };
     const freed = quarantine.take();
@@ -127,7 +129,7 @@ export class Barrier {
     const l1Switch = l1Patch(l1.entries, l1.at);
     try {
       await this.#write(taken.blocks.writes);
-      await file.flush();
+      await this.#flushAll();
       await this.#writeThrough(taken.table.writes);
       if (taken.table.moved) await this.#switchHeader(tablePatch);
       await this.#writeThrough(taken.l2.writes);
@@ -144,6 +146,13 @@ export class Barrier {
     blocks.settle(taken.blocks);
     l2.settle(taken.l2);
     await this.#release(freed);
+  }
+
+  /** Makes all data durable, and what was written of the tables. */
+  async #flushAll(): Promise<void> {
+    const { file, data } = this.#parts;
+    if (data === file) return file.flush();
+    await allOf([data.flush(), file.flush()]);
   }
 
   async #write(writes: readonly TableWrite[]): Promise<void> {

@@ -36,6 +36,8 @@ const DEFAULT_CLUSTER_SIZE = 65_536;
 const DEFAULT_REFCOUNT_BITS = 16;
 /** QEMU leaves the feature name table out where it would fill the first cluster. */
 const SMALLEST_CLUSTER_WITH_NAMES = 8192;
+/** A subcluster, a 32nd of it, has a sector at least. */
+const SMALLEST_CLUSTER_WITH_SUBCLUSTERS = 16_384;
 
 /** What a new image is to be. The defaults are QEMU's. */
 export interface CreateQcow2Options {
@@ -51,7 +53,7 @@ export interface CreateQcow2Options {
   readonly backing?: BackingReference;
   /** `off` only. */
   readonly preallocation?: string;
-  /** False only. */
+  /** 16-byte L2 entries and 32 subclusters in a cluster, which then has 16 KiB at least. */
   readonly extendedL2?: boolean;
   /** Not supported. */
   readonly dataFile?: string;
@@ -189,7 +191,8 @@ function newHeader(options: CreateQcow2Options): Header {
   refuseUnsupported(options);
 
   const compressionType = compressionTypeOf(options.compressionType ?? 'zlib', version);
-  const incompatible = compressionType === Compression.zlib ? 0n : Incompatible.compression;
+  const compressionBit = compressionType === Compression.zlib ? 0n : Incompatible.compression;
+  const incompatible = compressionBit | extendedL2Bit(options, version, clusterSize);
   const fields = { version, clusterBits, refcountOrder, incompatible } as const;
   const geometry = geometryOf(fields);
   const size = Math.ceil(options.size / 512) * 512;
@@ -224,6 +227,16 @@ function newHeader(options: CreateQcow2Options): Header {
   };
 }
 
+function extendedL2Bit({ extendedL2 }: CreateQcow2Options, version: 2 | 3, clusterSize: number): bigint {
+  if (extendedL2 !== true) return 0n;
+  const refused =
+    version < 3
+      ? 'compatibility level 1.1 and above (use version=v3 or greater)'
+      : clusterSize < SMALLEST_CLUSTER_WITH_SUBCLUSTERS && 'cluster sizes of at least 16384 bytes';
+  if (refused) throw new DiskError('invalid', `Extended L2 entries are only supported with ${refused}`);
+  return Incompatible.extendedL2;
+}
+
 function compressionTypeOf(name: string, version: 2 | 3): number {
   const type = Object.hasOwn(Compression, name) ? Compression[name as keyof typeof Compression] : undefined;
   if (type === undefined)
@@ -242,7 +255,6 @@ function refuseUnsupported(options: CreateQcow2Options): void {
     throw new DiskError('invalid', 'data-file-raw requires data-file');
   const wanted: readonly (readonly [option: string, isWanted: boolean])[] = [
     [`preallocation=${preallocation}`, preallocation !== 'off'],
-    ['extended_l2', options.extendedL2 === true],
     ['data_file', options.dataFile !== undefined],
     ['encryption', options.encryptFormat !== undefined],
   ];

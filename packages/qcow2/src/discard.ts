@@ -8,31 +8,38 @@
  * above a backing file even where nothing was allocated. Version 2 has no zero flag: there the cluster becomes
  * unallocated, and above a backing file, which would show through, discard does nothing.
  */
-import { ClusterKind, clusterKind, encodeZeroLow, entryHigh, entryLow, setEntry } from './entries.ts';
 import type { Image } from './image.ts';
-import { corruptEntry } from './mapping.ts';
+import { allSubclusters, EntryForm, storeL2Entry } from './l2-entry.ts';
+import { soundEntry } from './pieces.ts';
 import { type ClusterTable, NO_TABLE } from './tables.ts';
 
 /** Discards the whole clusters inside a range; the end of the disk counts as the end of a cluster. */
 export async function discard(image: Image, offset: number, length: number): Promise<void> {
   if (image.geometry.version === 2 && image.hasBacking) return;
-  const { first, end } = wholeClusters(image, offset, offset + length);
-  if (first >= end) return;
   const { clusterSize } = image.geometry;
-  await image.holdClusters(first * clusterSize, (end - first) * clusterSize, () =>
-    dropClusters(image, first, end, { unallocatedToo: image.hasBacking }),
-  );
+  const { first, end } = wholeUnits(image, offset, offset + length, clusterSize);
+  if (first >= end) return;
+  const from = first * clusterSize;
+  await image.holdClusters(from, (end - first) * clusterSize, async () => {
+    if (image.isRawData) await image.space.file.zero(from, Math.min(end * clusterSize, image.size) - from);
+    await dropClusters(image, first, end, { unallocatedToo: image.hasBacking });
+  });
 }
 
-/** The guest clusters that lie inside a range as a whole. `end` is exclusive. */
-export function wholeClusters(
+/**
+ * The units of the disk, clusters or subclusters, that lie inside a range as a whole. `end` is exclusive; if
+ * the range reaches to the end of the disk, so do they, to the end of its last cluster.
+ */
+export function wholeUnits(
   image: Image,
   from: number,
   to: number,
+  unit: number,
 ): { readonly first: number; readonly end: number } {
   const { clusterSize } = image.geometry;
-  const end = to === image.size ? Math.ceil(to / clusterSize) : Math.floor(to / clusterSize);
-  return { first: Math.ceil(from / clusterSize), end };
+  const first = Math.ceil(from / unit);
+  if (to !== image.size || first * unit >= to) return { first, end: Math.floor(to / unit) };
+  return { first, end: Math.ceil(to / clusterSize) * (clusterSize / unit) };
 }
 
 /** What becomes of clusters. */
@@ -74,6 +81,7 @@ export async function dropClusters(
     }
     const start = l1Index * l2Entries;
     dropInTable(image, table, cluster - start, stop - start, { unallocatedToo, intoNothing });
+    await discardInDataFile(image, cluster, stop);
     cluster = stop;
     const relief = image.barrier.relieve();
     if (relief !== undefined) await relief;
@@ -88,16 +96,28 @@ function dropInTable(
   { unallocatedToo, intoNothing }: Required<DropOptions>,
 ): void {
   const { geometry, links, l2 } = image;
-  const newLow = intoNothing ? 0 : encodeZeroLow(0);
+  const all = allSubclusters(geometry);
+  const dropped = { high: 0, low: 0, zeros: intoNothing ? 0 : all, allocated: 0 };
   for (let index = first; index < end; index++) {
-    const high = entryHigh(table.view, index);
-    const low = entryLow(table.view, index);
-    const kind = clusterKind(geometry, high, low);
-    if (kind === ClusterKind.corrupt) throw corruptEntry(geometry, table, index);
-    if (kind === ClusterKind.zero && !intoNothing) continue;
-    if (kind === ClusterKind.unallocated && !unallocatedToo) continue;
-    setEntry(table.view, index, 0, newLow);
-    l2.changed(table, index * 8, index * 8 + 8);
+    const { form, high, low, zeros } = soundEntry(image, table, index);
+    if (form === EntryForm.empty) {
+      if (zeros === dropped.zeros) continue;
+      if (!unallocatedToo && !(intoNothing && zeros !== 0)) continue;
+    }
+    storeL2Entry(geometry, table.view, index, dropped);
+    l2.changed(table, index * geometry.l2EntrySize, (index + 1) * geometry.l2EntrySize);
     links.drop(high, low);
   }
+}
+
+/**
+ * Gives clusters back to the host that an external data file has for nobody else. Whether they are read by the
+ * entries of before or of now, they are zeros. It is advice.
+ */
+async function discardInDataFile(image: Image, first: number, end: number): Promise<void> {
+  const { geometry, space, discardHost } = image;
+  if (!geometry.externalData || !discardHost) return;
+  const from = first * geometry.clusterSize;
+  const length = Math.min(end * geometry.clusterSize, space.file.size) - from;
+  if (length > 0) await space.file.discard(from, length).catch(() => undefined);
 }

@@ -28,7 +28,14 @@ export async function empty(image: Image): Promise<void> {
     const old = new WordTable(image.file, l1.at, l1.entries);
     await dropAll(image);
     if (!(await compact(image))) await releaseAll(image, old);
+    await emptyDataFile(image);
   });
+}
+
+/** Gives the space of an external data file back, now that nothing leads there any more. It is advice. */
+async function emptyDataFile({ geometry, space }: Image): Promise<void> {
+  if (geometry.externalData && space.file.size > 0)
+    await space.file.discard(0, space.file.size).catch(() => undefined);
 }
 
 /** Switches to an L1 table of zeros. The clusters of the old one stay allocated. */
@@ -45,7 +52,7 @@ async function dropAll(image: Image): Promise<void> {
 /** Lets go of all that an L1 table, which is no longer in use, leads to, and of itself. */
 async function releaseAll(image: Image, old: WordTable): Promise<void> {
   const { geometry, quarantine, links, file } = image;
-  const { clusterSize, l2Entries } = geometry;
+  const { clusterSize, l2Entries, l2Words } = geometry;
   for (let index = 0; index < old.entries; index++) {
     await old.load(index);
     const entry = image.l2.describe(old.high(index), old.low(index), index);
@@ -53,7 +60,7 @@ async function releaseAll(image: Image, old: WordTable): Promise<void> {
     const bytes = new Uint8Array(clusterSize);
     await file.read(bytes, entry.at);
     const view = tableOf(bytes);
-    for (let i = 0; i < l2Entries; i++) links.drop(entryHigh(view, i), entryLow(view, i));
+    for (let i = 0; i < l2Entries; i++) links.drop(entryHigh(view, i * l2Words), entryLow(view, i * l2Words));
     quarantine.add(entry.at / clusterSize);
     await image.barrier.relieve();
   }

@@ -131,16 +131,23 @@ export const ClusterKind = {
 } as const;
 export type ClusterKind = (typeof ClusterKind)[keyof typeof ClusterKind];
 
-/** The kind of a (standard size) L2 entry. `corrupt` covers all that must not be read. */
+/**
+ * The kind of a (standard size) L2 entry. `corrupt` covers all that must not be read. In an external data file
+ * offset 0 is a place like any other, and bit 63 says that it is meant.
+ */
 export function clusterKind(geometry: Geometry, high: number, low: number): ClusterKind {
   if ((high & HIGH_COMPRESSED) !== 0) {
     // Offset bits from 53 on stand below bit x, the first of the sector count.
-    return (high & compressedTooLarge(geometry)) === 0 ? ClusterKind.compressed : ClusterKind.corrupt;
+    const isSound = (high & compressedTooLarge(geometry)) === 0 && !geometry.externalData;
+    return isSound ? ClusterKind.compressed : ClusterKind.corrupt;
   }
   const allocated = (high & HIGH_OFFSET) !== 0 || (low & LOW_OFFSET) !== 0;
   const zero = (low & LOW_ZERO) !== 0;
   if (zero && geometry.version < 3) return ClusterKind.corrupt;
-  if (!allocated) return zero ? ClusterKind.zero : ClusterKind.unallocated;
+  if (!allocated) {
+    if (zero) return ClusterKind.zero;
+    return geometry.externalData && isExclusive(high) ? ClusterKind.data : ClusterKind.unallocated;
+  }
   if (isUnaligned(geometry, low) || (high & HIGH_OFFSET_TOO_LARGE) !== 0) return ClusterKind.corrupt;
   return zero ? ClusterKind.zeroAllocated : ClusterKind.data;
 }
@@ -175,7 +182,10 @@ export function describeCluster(geometry: Geometry, high: number, low: number): 
 
 /** Why `clusterKind` called an L2 entry corrupt; QEMU's words where it has them. */
 export function whyCorrupt(geometry: Geometry, high: number, low: number): string {
-  if ((high & HIGH_COMPRESSED) !== 0) return 'Compressed cluster offset is past 2^53';
+  if ((high & HIGH_COMPRESSED) !== 0) {
+    if (geometry.externalData) return 'Compressed cluster entry found in image with external data file';
+    return 'Compressed cluster offset is past 2^53';
+  }
   const zero = (low & LOW_ZERO) !== 0;
   if (zero && geometry.version < 3) return 'Zero cluster entry found in pre-v3 image';
   const what = zero ? 'Preallocated zero cluster' : 'Cluster allocation';

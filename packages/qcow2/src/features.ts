@@ -38,10 +38,6 @@ export function unsupportedFor(header: Header, use: 'read' | 'write'): DiskError
   const refuse = (message: string): DiskError => new DiskError('not-supported', message, { spec: SPEC });
   const contradiction = contradictionIn(header);
   if (contradiction !== undefined) return contradiction;
-  if (hasFeature(header, 'dataFile'))
-    return refuse('images with an external data file are not supported yet');
-  if (hasFeature(header, 'extendedL2'))
-    return refuse('images with extended L2 entries are not supported yet');
   if (header.cryptMethod !== Encryption.none) return refuse('encrypted images are not supported yet');
   if (use === 'read') return undefined;
   if (hasFeature(header, 'corrupt'))

@@ -22,6 +22,13 @@ export interface Geometry {
   readonly clusterSize: number;
   /** Bytes of an L2 entry: 8, or 16 with extended L2 entries. */
   readonly l2EntrySize: 8 | 16;
+  /** Words of 8 bytes of an L2 entry. */
+  readonly l2Words: 1 | 2;
+  /** Parts of a guest cluster that have a state of their own: with extended L2 entries 32, otherwise the one. */
+  readonly subclusters: 1 | 32;
+  readonly subclusterSize: number;
+  /** The guest's data lies in another file, at its guest offset; nothing counts its clusters. */
+  readonly externalData: boolean;
   /** Entries of an L2 table, which is one cluster. */
   readonly l2Entries: number;
   /** Guest bytes that one L2 table describes. */
@@ -50,7 +57,9 @@ export interface GeometryFields {
 /** The numbers of an image with a valid header. */
 export function geometryOf(header: GeometryFields): Geometry {
   const clusterSize = 2 ** header.clusterBits;
-  const l2EntrySize = (header.incompatible & Incompatible.extendedL2) === 0n ? 8 : 16;
+  const isExtended = (header.incompatible & Incompatible.extendedL2) !== 0n;
+  const l2EntrySize = isExtended ? 16 : 8;
+  const subclusters = isExtended ? 32 : 1;
   const l2Entries = clusterSize / l2EntrySize;
   const refcountBits = 2 ** header.refcountOrder;
   const refcountBlockEntries = (clusterSize * 8) / refcountBits;
@@ -59,6 +68,10 @@ export function geometryOf(header: GeometryFields): Geometry {
     clusterBits: header.clusterBits,
     clusterSize,
     l2EntrySize,
+    l2Words: isExtended ? 2 : 1,
+    subclusters,
+    subclusterSize: clusterSize / subclusters,
+    externalData: (header.incompatible & Incompatible.dataFile) !== 0n,
     l2Entries,
     l2Reach: l2Entries * clusterSize,
     refcountOrder: header.refcountOrder,

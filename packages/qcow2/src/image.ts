@@ -17,6 +17,8 @@ import {
 import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
 import { type Codec, codecOf } from './codec/codec.ts';
+import { type DataSpace, externalSpace, ownSpace } from './data-space.ts';
+import { Autoclear } from './format.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { backingOf, type Header } from './header.ts';
 import { featuresPatch } from './header-encode.ts';
@@ -65,6 +67,11 @@ export class Image {
   readonly structures: Structures;
   readonly quarantine = new Quarantine();
   readonly allocator: Allocator;
+  /** Where guest clusters have their places. */
+  readonly space: DataSpace;
+  /** The external data file by itself must stay a raw image of the disk. */
+  readonly isRawData: boolean;
+  readonly discardHost: boolean;
   readonly barrier: Barrier;
   readonly links: Links;
   readonly reader: Reader;
@@ -81,7 +88,8 @@ export class Image {
   #preparing: Promise<void> | undefined;
   #broken: DiskError | undefined;
 
-  constructor(file: HostFile, header: Header, options: ImageOptions) {
+  /** @param dataFile the external data file, if the header asks for one; it stays the caller's */
+  constructor(file: HostFile, header: Header, options: ImageOptions, dataFile?: HostFile) {
     const geometry = geometryOf(header);
     const { quarantine } = this;
     const l2 = tablesOf(file, header, geometry, options);
@@ -89,6 +97,10 @@ export class Image {
     const structures = new Structures(geometry, header, l2, refcounts);
     const allocator = new Allocator({ geometry, refcounts, quarantine, structures }, file.size);
     const discardHost = options.discardHost ?? false;
+    const space =
+      dataFile === undefined
+        ? ownSpace({ file, geometry, refcounts, allocator, quarantine, structures })
+        : externalSpace(dataFile, geometry);
     this.file = file;
     this.codec = codecOf(header.compressionType);
     this.header = header;
@@ -98,10 +110,14 @@ export class Image {
     this.refcounts = refcounts;
     this.structures = structures;
     this.allocator = allocator;
-    this.barrier = new Barrier({ file, geometry, l2, refcounts, quarantine, allocator, discardHost });
-    this.reader = new Reader({ file, geometry, l2, refcounts, codec: this.codec });
+    this.space = space;
+    this.isRawData = geometry.externalData && (header.autoclear & Autoclear.rawData) !== 0n;
+    this.discardHost = discardHost;
+    const data = space.file;
+    this.barrier = new Barrier({ file, data, geometry, l2, refcounts, quarantine, allocator, discardHost });
+    this.reader = new Reader({ file, data, geometry, l2, refcounts, codec: this.codec });
     const { compressed } = this.reader;
-    this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, compressed });
+    this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, space, compressed });
     this.size = header.size;
   }
 

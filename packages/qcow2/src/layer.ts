@@ -4,23 +4,26 @@
  * Opened for reading, nothing is ever written, whatever the image's state. An image that was not closed
  * properly, or is marked corrupt, can be read but not written.
  */
-import type {
-  BackingReference,
-  BlockSource,
-  Capabilities,
-  HostFile,
-  HostSource,
-  ImageFormat,
-  Layer,
-  LayerSource,
-  Mapping,
-  OpenSourceOptions,
-  ZeroOptions,
+import {
+  type BackingReference,
+  type BlockSource,
+  type Capabilities,
+  DiskError,
+  type HostFile,
+  type HostSource,
+  type ImageFormat,
+  type Layer,
+  type LayerSource,
+  type Mapping,
+  type OpenImageOptions,
+  type OpenSourceOptions,
+  type ZeroOptions,
 } from '@strata/block';
 import { codecOf } from './codec/codec.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
-import { unsupportedFor } from './features.ts';
+import { textOf } from './extensions.ts';
+import { hasFeature, unsupportedFor } from './features.ts';
 import { isQcow2 } from './format.ts';
 import { geometryOf } from './geometry.ts';
 import { backingOf, type Header, readHeader } from './header.ts';
@@ -40,12 +43,18 @@ class Qcow2Source implements LayerSource {
   readonly #reader: Reader;
   #closed = false;
 
-  constructor(file: HostSource, header: Header, options: ImageOptions, l1: L1Place = header) {
+  constructor(
+    file: HostSource,
+    data: HostSource,
+    header: Header,
+    options: ImageOptions,
+    l1: L1Place = header,
+  ) {
     const geometry = geometryOf(header);
     const l2 = tablesOf(file, l1, geometry, options);
     const refcounts = new Refcounts(file, geometry, header);
     const codec = codecOf(header.compressionType);
-    this.#reader = new Reader({ file, geometry, l2, refcounts, codec });
+    this.#reader = new Reader({ file, data, geometry, l2, refcounts, codec });
     this.size = header.size;
     this.backing = backingOf(header);
   }
@@ -77,8 +86,8 @@ class Qcow2Layer implements Layer {
   readonly caps: Capabilities;
   readonly #image: Image;
 
-  constructor(file: HostFile, header: Header, options: ImageOptions) {
-    this.#image = new Image(file, header, options);
+  constructor(file: HostFile, header: Header, options: ImageOptions, dataFile: HostFile | undefined) {
+    this.#image = new Image(file, header, options, dataFile);
     this.backing = backingOf(header);
     const hasZeros = header.version >= 3 || this.backing === undefined;
     this.caps = Object.freeze({
@@ -137,24 +146,36 @@ class Qcow2Layer implements Layer {
   }
 }
 
+/** The file that holds the guest's data, if it is not the image's own. */
+async function dataFileOf<Host extends HostSource>(
+  header: Header,
+  { openDataFile }: OpenImageOptions<Host>,
+): Promise<Host | undefined> {
+  if (!hasFeature(header, 'dataFile')) return undefined;
+  const { dataFile = new Uint8Array(0) } = header.extensions;
+  if (openDataFile !== undefined) return openDataFile(textOf(dataFile));
+  throw new DiskError('not-supported', 'the image has an external data file, and nobody is there to open it');
+}
+
 /** The qcow2 format with options of its own; `qcow2Format` is the one with none. */
 export function qcow2FormatWith(options: ImageOptions): ImageFormat {
   return Object.freeze({
     name: 'qcow2',
     exclusive: true,
     matches: isQcow2,
-    openSource: async (file: HostSource, { snapshot }: OpenSourceOptions = {}) => {
+    openSource: async (file: HostSource, opening: OpenSourceOptions = {}) => {
       const header = await readHeader(file);
       const refusal = unsupportedFor(header, 'read');
       if (refusal !== undefined) throw refusal;
+      const { snapshot } = opening;
       const l1 = snapshot === undefined ? header : await l1OfSnapshot(file, header, snapshot);
-      return new Qcow2Source(file, header, options, l1);
+      return new Qcow2Source(file, (await dataFileOf(header, opening)) ?? file, header, options, l1);
     },
-    open: async (file: HostFile) => {
+    open: async (file: HostFile, opening: OpenImageOptions<HostFile> = {}) => {
       const header = await readHeader(file);
       const refusal = unsupportedFor(header, 'write');
       if (refusal !== undefined) throw refusal;
-      return new Qcow2Layer(file, header, options);
+      return new Qcow2Layer(file, header, options, await dataFileOf(header, opening));
     },
   });
 }

@@ -9,6 +9,7 @@
 import { DiskError } from '@strata/block';
 import type { Allocator } from './allocate.ts';
 import type { CompressedReader } from './compress.ts';
+import type { DataSpace } from './data-space.ts';
 import {
   ClusterKind,
   clusterKind,
@@ -22,9 +23,10 @@ import {
   isExclusive,
 } from './entries.ts';
 import { clusterIndexOf, type Geometry } from './geometry.ts';
+import { EntryForm, placeOf, readL2Entry, subclusterMask } from './l2-entry.ts';
 import type { Structures } from './overlap.ts';
 import type { Quarantine } from './quarantine.ts';
-import type { Refcounts } from './refcounts.ts';
+import { type Refcounts, refcountZero } from './refcounts.ts';
 import { type ClusterTable, type ClusterTables, NO_TABLE } from './tables.ts';
 
 /** What links work on. */
@@ -35,6 +37,7 @@ export interface LinkParts {
   readonly allocator: Allocator;
   readonly quarantine: Quarantine;
   readonly structures: Structures;
+  readonly space: DataSpace;
   readonly compressed: CompressedReader;
 }
 
@@ -67,12 +70,12 @@ export class Links {
     await making;
   }
 
-  /** Lets go of what an L2 entry referred to; the entry itself has just been changed in memory. */
+  /** Lets go of what an L2 entry's first word referred to; the entry itself has just been changed in memory. */
   drop(high: number, low: number): void {
-    const { geometry, quarantine, compressed } = this.#parts;
+    const { geometry, quarantine, space, compressed } = this.#parts;
     const kind = clusterKind(geometry, high, low);
     if (kind === ClusterKind.data || kind === ClusterKind.zeroAllocated) {
-      quarantine.add(clusterIndexOf(geometry, entryOffset(high, low)));
+      space.drop(entryOffset(high, low));
     } else if (kind === ClusterKind.compressed) {
       const { first, count } = compressedClusters(geometry, high, low);
       quarantine.add(first, count);
@@ -81,43 +84,11 @@ export class Links {
   }
 
   /**
-   * Whether the cluster of an entry of kind `data` or `zeroAllocated` is ours alone; undefined: its refcount
-   * must be loaded first.
-   *
-   * @throws {DiskError} corrupt if it is in use with refcount 0
-   */
-  isOurs(high: number, low: number): boolean | undefined {
-    if (isExclusive(high)) return true;
-    const { geometry, refcounts } = this.#parts;
-    const at = entryOffset(high, low);
-    const uses = refcounts.peek(clusterIndexOf(geometry, at));
-    return uses === undefined ? undefined : this.#isSingle(uses, at);
-  }
-
-  /**
-   * How many clusters from `index` on, up to the index `end`, are of this kind, exclusive, and follow each
-   * other in the file.
-   */
-  exclusiveRun(table: ClusterTable, index: number, end: number, kind: ClusterKind): number {
-    const { geometry } = this.#parts;
-    const { view } = table;
-    const at = entryOffset(entryHigh(view, index), entryLow(view, index));
-    let next = index;
-    for (; next < end; next++) {
-      const high = entryHigh(view, next);
-      const low = entryLow(view, next);
-      if (!isExclusive(high) || clusterKind(geometry, high, low) !== kind) break;
-      if (entryOffset(high, low) !== at + (next - index) * geometry.clusterSize) break;
-    }
-    return next - index;
-  }
-
-  /**
    * Where in the file a guest range can be overwritten as it is: its clusters hold data, are exclusive and
    * follow each other. -1 if that is not so, or not known without waiting.
    */
   inPlaceAt(offset: number, length: number): number {
-    const { geometry, structures } = this.#parts;
+    const { geometry, space } = this.#parts;
     const { clusterSize, l2Entries } = geometry;
     const cluster = Math.floor(offset / clusterSize);
     const l1Index = Math.floor(cluster / l2Entries);
@@ -127,14 +98,19 @@ export class Links {
     const within = offset - cluster * clusterSize;
     const count = Math.ceil((within + length) / clusterSize);
     if (index + count > l2Entries) return -1;
-    if (this.exclusiveRun(table, index, index + count, ClusterKind.data) < count) return -1;
-    const at = entryOffset(entryHigh(table.view, index), entryLow(table.view, index)) + within;
-    return structures.at(at, length) === undefined ? at : -1;
+    const isPlain = geometry.subclusters === 1;
+    const first = isPlain
+      ? plainPlace(geometry, table, index, count)
+      : subclusterPlace(geometry, table, index, count, within, length);
+    if (first < 0) return -1;
+    const at = first + within;
+    if (geometry.externalData && at !== offset) return -1;
+    return space.isSafe(at, length) ? at : -1;
   }
 
   #isSingle(uses: number, at: number): boolean {
     if (uses > 0) return uses === 1;
-    throw corrupt(at, 'a refcount of 0 belongs to the cluster in use at');
+    throw refcountZero(at);
   }
 
   async #make(l1Index: number): Promise<void> {
@@ -171,6 +147,42 @@ export class Links {
       return;
     }
   }
+}
+
+/** Where `count` clusters from `index` on lie in a row in the file, if all are data and exclusive; otherwise -1. */
+function plainPlace(geometry: Geometry, { view }: ClusterTable, index: number, count: number): number {
+  const at = entryOffset(entryHigh(view, index), entryLow(view, index));
+  for (let i = 0; i < count; i++) {
+    const high = entryHigh(view, index + i);
+    const low = entryLow(view, index + i);
+    if (!isExclusive(high) || clusterKind(geometry, high, low) !== ClusterKind.data) return -1;
+    if (entryOffset(high, low) !== at + i * geometry.clusterSize) return -1;
+  }
+  return at;
+}
+
+/** The same for extended entries; of the clusters only the subclusters around the range must hold data. */
+function subclusterPlace(
+  geometry: Geometry,
+  { view }: ClusterTable,
+  index: number,
+  count: number,
+  within: number,
+  length: number,
+): number {
+  const { clusterSize, subclusterSize, subclusters } = geometry;
+  const at = placeOf(readL2Entry(geometry, view, index));
+  const endInLast = within + length - (count - 1) * clusterSize;
+  for (let i = 0; i < count; i++) {
+    const entry = readL2Entry(geometry, view, index + i);
+    if (entry.form !== EntryForm.placed || !isExclusive(entry.high)) return -1;
+    if (placeOf(entry) !== at + i * clusterSize) return -1;
+    const first = i === 0 ? Math.floor(within / subclusterSize) : 0;
+    const end = i === count - 1 ? Math.ceil(endInLast / subclusterSize) : subclusters;
+    const touched = subclusterMask(first, end);
+    if ((entry.allocated & touched) >>> 0 !== touched) return -1;
+  }
+  return at;
 }
 
 /** The host clusters that the data of a compressed cluster touches. */

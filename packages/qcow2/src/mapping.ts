@@ -1,5 +1,5 @@
 /**
- * From a guest offset to where its bytes lie: the walk over the entries of one L2 table.
+ * From a guest offset to where its bytes lie: the walk over the standard entries of one L2 table.
  *
  * Pure: the table is in memory, nothing waits, and only the answer is allocated. A whole run comes back as
  * one answer: clusters of one kind that follow each other, in the file too where they have a place there.
@@ -7,16 +7,9 @@
  * Spec: qcow2.txt, "Cluster mapping".
  */
 import { DiskError, type HostSource, type Mapping } from '@strata/block';
-import {
-  ClusterKind,
-  clusterKind,
-  describeL1,
-  entryHigh,
-  entryLow,
-  entryOffset,
-  whyCorrupt,
-} from './entries.ts';
+import { ClusterKind, clusterKind, describeL1, entryHigh, entryLow, entryOffset } from './entries.ts';
 import type { Geometry } from './geometry.ts';
+import { readL2Entry, whyCorruptEntry } from './l2-entry.ts';
 import type { ClusterTable, TableEntry, TableKind } from './tables.ts';
 
 /** Where mapped bytes are, and what an answer says of them. */
@@ -101,9 +94,24 @@ function runLength(
 
 /** The error for a corrupt entry of an L2 table. */
 export function corruptEntry(geometry: Geometry, table: ClusterTable, index: number): DiskError {
-  const why = whyCorrupt(geometry, entryHigh(table.view, index), entryLow(table.view, index));
+  return entryError(geometry, table, index, whyCorruptEntry(geometry, table.view, index));
+}
+
+/** The error for an entry that leads elsewhere than to its guest offset, `guestAt`, in a data file. */
+export function misplacedEntry(
+  geometry: Geometry,
+  table: ClusterTable,
+  index: number,
+  guestAt: number,
+): DiskError {
+  const { high, low } = readL2Entry(geometry, table.view, index);
+  const places = `0x${entryOffset(high, low).toString(16)} does not match guest cluster offset: 0x${guestAt.toString(16)}`;
+  return entryError(geometry, table, index, `External data file host cluster offset ${places}`);
+}
+
+function entryError(geometry: Geometry, table: ClusterTable, index: number, why: string): DiskError {
   const where = `(L2 offset: 0x${table.at.toString(16)}, L2 index: 0x${index.toString(16)})`;
-  const offset = table.at + index * 8;
+  const offset = table.at + index * geometry.l2EntrySize;
   return new DiskError('corrupt', `${why} ${where}`, { offset, spec: 'qcow2.txt, "Cluster mapping"' });
 }
 

@@ -5,39 +5,27 @@
  * a new one. Finding a place waits for tables, for refcounts of clusters that may be shared, and for nothing
  * else; a piece stays within one L2 table, so that it is linked as a whole.
  */
-import {
-  ClusterKind,
-  clusterKind,
-  encodeHigh,
-  entryHigh,
-  entryLow,
-  entryOffset,
-  isExclusive,
-  setEntry,
-} from './entries.ts';
-import { clusterIndexOf, type HostOffset } from './geometry.ts';
+import { encodeHigh, isExclusive } from './entries.ts';
+import type { HostOffset } from './geometry.ts';
 import type { Image } from './image.ts';
-import { corruptEntry } from './mapping.ts';
+import { allSubclusters, EntryForm, type L2Entry, placeOf, readL2Entry, storeL2Entry } from './l2-entry.ts';
+import { corruptEntry, misplacedEntry } from './mapping.ts';
 import type { ClusterTable } from './tables.ts';
-
-/** An L2 entry as it was. */
-export interface OldEntry {
-  readonly high: number;
-  readonly low: number;
-}
 
 /** Guest clusters in a row, of one L2 table, whose bytes go to host clusters in a row. */
 export interface Piece {
   readonly cluster: number;
   readonly count: number;
   readonly at: HostOffset;
-  /** `in place`: linked already. `reserved`: linked as zeros, to be linked as data. `new`: allocated just now. */
+  /**
+   * `in place`: linked, all of it data. `reserved`: linked, and some of it no data yet. `new`: allocated just now.
+   */
   readonly state: 'in place' | 'reserved' | 'new';
   /** The host clusters were never written: they are zeros. */
   readonly virgin: boolean;
   /** What the first and the last cluster held before. */
-  readonly first: OldEntry;
-  readonly last: OldEntry;
+  readonly first: L2Entry;
+  readonly last: L2Entry;
 }
 
 /**
@@ -58,9 +46,9 @@ export async function planWrite(image: Image, offset: number, end: number, piece
     }
     const index = cluster - l1Index * l2Entries;
     const stop = Math.min(l2Entries, index + endCluster - cluster);
-    const piece = presentPiece(image, table, cluster, index, stop);
+    const piece = keptPiece(image, table, cluster, index, stop);
     if (piece === 'load refcount') {
-      await image.refcounts.get(clusterIndexOf(image.geometry, placeOf(table, index)));
+      await image.space.loadUses(placeOf(readL2Entry(image.geometry, table.view, index)));
     } else {
       const found = piece ?? (await newPiece(image, table, cluster, index, stop));
       pieces.push(found);
@@ -69,40 +57,51 @@ export async function planWrite(image: Image, offset: number, end: number, piece
   }
 }
 
-/** The entry `index` of a table as it is now. */
-export const oldEntry = (table: ClusterTable, index: number): OldEntry => ({
-  high: entryHigh(table.view, index),
-  low: entryLow(table.view, index),
-});
-
-const placeOf = (table: ClusterTable, index: number): HostOffset =>
-  entryOffset(entryHigh(table.view, index), entryLow(table.view, index));
+/** The entry `index` of a table that may be followed. @throws {DiskError} corrupt */
+export function soundEntry(image: Image, table: ClusterTable, index: number): L2Entry {
+  const { geometry } = image;
+  const entry = readL2Entry(geometry, table.view, index);
+  if (entry.form === EntryForm.corrupt) throw corruptEntry(geometry, table, index);
+  if (geometry.externalData && entry.form === EntryForm.placed) {
+    const guestAt = (table.index * geometry.l2Entries + index) * geometry.clusterSize;
+    if (placeOf(entry) !== guestAt) throw misplacedEntry(geometry, table, index, guestAt);
+  }
+  return entry;
+}
 
 /** Clusters that have a place of their own already; undefined if the first one needs a new place. */
-function presentPiece(
+function keptPiece(
   image: Image,
   table: ClusterTable,
   cluster: number,
   index: number,
   stop: number,
 ): Piece | 'load refcount' | undefined {
-  const { geometry, links, structures } = image;
-  const first = oldEntry(table, index);
-  const kind = clusterKind(geometry, first.high, first.low);
-  if (kind === ClusterKind.corrupt) throw corruptEntry(geometry, table, index);
-  if (kind !== ClusterKind.data && kind !== ClusterKind.zeroAllocated) return undefined;
-  const ours = links.isOurs(first.high, first.low);
+  const { geometry, space } = image;
+  const first = soundEntry(image, table, index);
+  if (first.form !== EntryForm.placed) return undefined;
+  const ours = space.isOurs(first.high, first.low);
   if (ours === undefined) return 'load refcount';
   if (!ours) return undefined;
-  const at = entryOffset(first.high, first.low);
+  const at = placeOf(first);
   if (!isExclusive(first.high)) {
-    setEntry(table.view, index, encodeHigh(at, true), first.low);
-    image.l2.changed(table, index * 8, index * 8 + 8);
+    storeL2Entry(geometry, table.view, index, { ...first, high: encodeHigh(at, true) });
+    image.l2.changed(table, index * geometry.l2EntrySize, (index + 1) * geometry.l2EntrySize);
   }
-  const count = links.exclusiveRun(table, index, stop, kind);
-  structures.check(at, count * geometry.clusterSize);
-  const state = kind === ClusterKind.data ? 'in place' : 'reserved';
-  return { cluster, count, at, state, virgin: false, first, last: oldEntry(table, index + count - 1) };
+  const whole = allSubclusters(geometry);
+  const isWhole = first.allocated === whole;
+  let last = first;
+  let next = index + 1;
+  for (; next < stop; next++) {
+    const entry = readL2Entry(geometry, table.view, next);
+    if (entry.form !== EntryForm.placed || !isExclusive(entry.high)) break;
+    if (placeOf(entry) !== at + (next - index) * geometry.clusterSize) break;
+    if ((entry.allocated === whole) !== isWhole) break;
+    last = entry;
+  }
+  const count = next - index;
+  space.check(at, count * geometry.clusterSize);
+  return { cluster, count, at, state: isWhole ? 'in place' : 'reserved', virgin: false, first, last };
 }
 
 /** Allocates a place for as many clusters in a row as need one and find one. */
@@ -115,24 +114,18 @@ async function newPiece(
 ): Promise<Piece> {
   let next = index + 1;
   while (next < stop && needsPlace(image, table, next)) next++;
-  const old = Array.from({ length: next - index }, (_, i) => oldEntry(table, index + i));
   const wanted = next - index;
-  const { at, count, virgin } =
-    image.allocator.tryAllocate(wanted) ?? (await image.allocator.allocate(wanted));
-  const [first, last] = [old[0] as OldEntry, old[count - 1] as OldEntry];
+  const old = Array.from({ length: wanted }, (_, i) => readL2Entry(image.geometry, table.view, index + i));
+  const { space } = image;
+  const run = space.tryAllocate(cluster, wanted) ?? (await space.allocate(cluster, wanted));
+  const { at, count, virgin } = run;
+  const [first, last] = [old[0] as L2Entry, old[count - 1] as L2Entry];
   return { cluster, count, at, state: 'new', virgin, first, last };
 }
 
-function needsPlace(image: Image, table: ClusterTable, index: number): boolean {
-  const { high, low } = oldEntry(table, index);
-  switch (clusterKind(image.geometry, high, low)) {
-    case ClusterKind.unallocated:
-    case ClusterKind.zero:
-    case ClusterKind.compressed:
-      return true;
-    case ClusterKind.corrupt:
-      return false;
-    default:
-      return image.links.isOurs(high, low) === false;
-  }
+/** True if a cluster has no place, or one that it shares. False also where that cannot be told yet. */
+export function needsPlace(image: Image, table: ClusterTable, index: number): boolean {
+  const entry = readL2Entry(image.geometry, table.view, index);
+  if (entry.form === EntryForm.placed) return image.space.isOurs(entry.high, entry.low) === false;
+  return entry.form !== EntryForm.corrupt;
 }

@@ -6,9 +6,18 @@
 import { DiskError, type HostSource, type Mapping } from '@strata/block';
 import type { Codec } from './codec/codec.ts';
 import { CompressedReader } from './compress.ts';
-import { ClusterKind, clusterKind, entryHigh, entryLow, entryOffset } from './entries.ts';
 import type { Geometry } from './geometry.ts';
-import { corruptEntry, mapIn } from './mapping.ts';
+import {
+  EntryForm,
+  type L2Entry,
+  placeOf,
+  readL2Entry,
+  SubclusterState,
+  subclusterRun,
+  subclusterState,
+} from './l2-entry.ts';
+import { corruptEntry, mapIn, misplacedEntry } from './mapping.ts';
+import { mapSubclusters } from './mapping-subclusters.ts';
 import { hasPreallocatedMetadata } from './preallocation.ts';
 import type { Refcounts } from './refcounts.ts';
 import { allOf } from './settle.ts';
@@ -17,6 +26,8 @@ import { type ClusterTable, type ClusterTables, NO_TABLE } from './tables.ts';
 /** What a reader reads from. */
 export interface ReaderParts {
   readonly file: HostSource;
+  /** Holds the guest's bytes: `file`, or the external data file. */
+  readonly data: HostSource;
   readonly geometry: Geometry;
   readonly l2: ClusterTables;
   readonly refcounts: Refcounts;
@@ -28,13 +39,17 @@ export interface ReaderParts {
 export class Reader {
   readonly compressed: CompressedReader;
   readonly #parts: ReaderParts;
+  /** The entries are standard ones and lead into the image's own file. */
+  readonly #isPlain: boolean;
   readonly #plain: { geometry: Geometry; file: HostSource; sparse: boolean };
   #probed = false;
   #probing: Promise<void> | undefined;
 
   constructor(parts: ReaderParts) {
     this.#parts = parts;
-    this.#plain = { geometry: parts.geometry, file: parts.file, sparse: false };
+    const { geometry } = parts;
+    this.#isPlain = geometry.subclusters === 1 && !geometry.externalData;
+    this.#plain = { geometry, file: parts.data, sparse: false };
     this.compressed = new CompressedReader(parts.file, parts.geometry, parts.codec);
   }
 
@@ -45,7 +60,7 @@ export class Reader {
     const table = this.#parts.l2.peek(l1Index);
     if (table === undefined) return undefined;
     if (table === NO_TABLE) return this.#mapNothing(l1Index, offset, limit);
-    return mapIn(this.#plain, table, offset, limit);
+    return this.#isPlain ? mapIn(this.#plain, table, offset, limit) : this.#mapOther(table, offset, limit);
   }
 
   /** As `LayerSource.map`. @throws {DiskError} corrupt */
@@ -55,8 +70,10 @@ export class Reader {
     const l1Index = Math.floor(offset / geometry.l2Reach);
     const table = await l2.get(l1Index);
     if (table === NO_TABLE) return this.#mapNothing(l1Index, offset, limit);
-    const mapping = mapIn(this.#plain, table, offset, limit);
-    if (mapping === undefined) throw corruptEntry(geometry, table, this.#l2Index(offset));
+    const mapping = this.#isPlain
+      ? mapIn(this.#plain, table, offset, limit)
+      : this.#mapOther(table, offset, limit);
+    if (mapping === undefined) throw this.#entryError(table, offset);
     return mapping;
   }
 
@@ -86,31 +103,58 @@ export class Reader {
       into.fill(0);
       return;
     }
-    const { geometry, file } = this.#parts;
+    const { geometry } = this.#parts;
     const index = this.#l2Index(offset);
-    const high = entryHigh(table.view, index);
-    const low = entryLow(table.view, index);
-    switch (clusterKind(geometry, high, low)) {
-      case ClusterKind.compressed:
-        try {
-          await this.compressed.read(high, low, into, within);
-        } catch (error) {
-          // A write may have replaced the cluster meanwhile, and other bytes have come to lie where it was.
-          const now = await this.#parts.l2.get(Math.floor(offset / geometry.l2Reach));
-          const isSame =
-            now !== NO_TABLE && entryHigh(now.view, index) === high && entryLow(now.view, index) === low;
-          if (isSame) throw error;
-          await this.#readCluster(now, into, offset, within);
-        }
-        break;
-      case ClusterKind.data:
-        await file.read(into, entryOffset(high, low) + within);
-        break;
-      case ClusterKind.corrupt:
-        throw corruptEntry(geometry, table, index);
-      default:
-        into.fill(0);
+    const entry = readL2Entry(geometry, table.view, index);
+    const { form, high, low } = entry;
+    const isBound = geometry.externalData && form === EntryForm.placed;
+    if (form === EntryForm.corrupt || (isBound && placeOf(entry) !== offset - within))
+      throw this.#entryError(table, offset);
+    if (form !== EntryForm.compressed) return this.#readSubclusters(entry, into, within);
+    try {
+      await this.compressed.read(high, low, into, within);
+    } catch (error) {
+      // A write may have replaced the cluster meanwhile, and other bytes have come to lie where it was.
+      const now = await this.#parts.l2.get(Math.floor(offset / geometry.l2Reach));
+      const then = now === NO_TABLE ? undefined : readL2Entry(geometry, now.view, index);
+      if (then?.high === high && then.low === low) throw error;
+      await this.#readCluster(now, into, offset, within);
     }
+  }
+
+  /** Fills `into` from `within` a cluster on that is not compressed. */
+  async #readSubclusters(entry: L2Entry, into: Uint8Array, within: number): Promise<void> {
+    const { subclusterSize, subclusters } = this.#parts.geometry;
+    const parts: Promise<void>[] = [];
+    for (let done = 0; done < into.length; ) {
+      const at = within + done;
+      const index = Math.floor(at / subclusterSize);
+      const end = (index + subclusterRun(entry, index, subclusters)) * subclusterSize;
+      const part = into.subarray(done, Math.min(into.length, end - within));
+      if (subclusterState(entry, index) === SubclusterState.data)
+        parts.push(this.#parts.data.read(part, placeOf(entry) + at));
+      else part.fill(0);
+      done += part.length;
+    }
+    await allOf(parts);
+  }
+
+  /** Undefined as of `mapIn`, and also where an entry leads elsewhere than to its guest offset in a data file. */
+  #mapOther(table: ClusterTable, offset: number, limit: number): Mapping | undefined {
+    const { geometry } = this.#parts;
+    const map = geometry.subclusters === 1 ? mapIn : mapSubclusters;
+    const mapping = map(this.#plain, table, offset, limit);
+    if (!geometry.externalData || mapping === undefined || mapping.kind === 'encoded') return mapping;
+    return mapping.at === undefined || mapping.at === offset ? mapping : undefined;
+  }
+
+  /** Why the entry for `offset` cannot be followed. */
+  #entryError(table: ClusterTable, offset: number): DiskError {
+    const { geometry } = this.#parts;
+    const index = this.#l2Index(offset);
+    const { form } = readL2Entry(geometry, table.view, index);
+    if (form === EntryForm.corrupt) return corruptEntry(geometry, table, index);
+    return misplacedEntry(geometry, table, index, offset - (offset % geometry.clusterSize));
   }
 
   /** For a range that no L2 table describes: it ends where the loaded L1 table leads to one again. */

@@ -31,6 +31,12 @@ function refcountBlocks(geometry: Geometry): TableKind {
   };
 }
 
+/** The error for a cluster or table at `at` that is in use and has a refcount of 0. */
+export function refcountZero(at: number): DiskError {
+  const message = `a refcount of 0 belongs to the cluster in use at 0x${at.toString(16)}`;
+  return new DiskError('corrupt', message, { offset: at, spec: SPEC });
+}
+
 /** The refcounts of one image. Clusters are named by their index in the file. */
 export class Refcounts {
   readonly table: WordTable;

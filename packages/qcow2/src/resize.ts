@@ -10,14 +10,13 @@
 import { type BlockSource, DiskError } from '@strata/block';
 import { isZeroBelow } from './copy-up.ts';
 import { dropClusters } from './discard.ts';
-import { ClusterKind, clusterKind, entryHigh, entryLow } from './entries.ts';
 import { MAX_L1_BYTES } from './format.ts';
 import { clustersFor, l1EntriesFor } from './geometry.ts';
 import { sizePatch } from './header-encode.ts';
 import type { Image } from './image.ts';
+import { SubclusterState, subclusterState } from './l2-entry.ts';
 import { shrink } from './shrink.ts';
-import { NO_TABLE } from './tables.ts';
-import { writeZeros } from './zero.ts';
+import { entryOf, writeZeros } from './zero.ts';
 
 /**
  * Changes the size of the disk. As `Layer.resize`.
@@ -87,15 +86,24 @@ async function hide(image: Image, from: number, to: number, below: BlockSource):
 
 /** The rest of the cluster that the old end cut: other writers may have left anything there. */
 async function zeroTail(image: Image, old: number, end: number, below: BlockSource): Promise<void> {
-  const { clusterSize, l2Entries, l2Reach } = image.geometry;
+  const { clusterSize, subclusterSize, subclusters } = image.geometry;
   const cluster = Math.floor(old / clusterSize);
-  const table = await image.l2.get(Math.floor(old / l2Reach));
-  const index = cluster % l2Entries;
-  const high = table === NO_TABLE ? 0 : entryHigh(table.view, index);
-  const low = table === NO_TABLE ? 0 : entryLow(table.view, index);
-  const kind = clusterKind(image.geometry, high, low);
-  if (kind === ClusterKind.zero || kind === ClusterKind.zeroAllocated) return;
-  if (kind !== ClusterKind.unallocated) return writeZeros(image, old, (cluster + 1) * clusterSize, below);
-  if (!image.hasBacking || (await isZeroBelow(below, old, end))) return;
-  await writeZeros(image, old, end, below);
+  const entry = await entryOf(image, cluster);
+  for (let at = old; at < (cluster + 1) * clusterSize; ) {
+    const unit = Math.floor(at / subclusterSize);
+    const next = (unit + 1) * subclusterSize;
+    switch (subclusterState(entry, unit % subclusters)) {
+      case SubclusterState.zero:
+        break;
+      case SubclusterState.unallocated: {
+        const to = Math.min(next, end);
+        if (image.hasBacking && at < to && !(await isZeroBelow(below, at, to)))
+          await writeZeros(image, at, to, below);
+        break;
+      }
+      default:
+        await writeZeros(image, at, next, below);
+    }
+    at = next;
+  }
 }

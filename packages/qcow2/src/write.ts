@@ -8,11 +8,11 @@
  * alone where they read as zeros already.
  */
 import type { BlockSource } from '@strata/block';
-import { writePiece } from './copy-up.ts';
-import { encodeHigh, encodeLow, setEntry } from './entries.ts';
-import { hostOffset } from './geometry.ts';
+import { writePiece, writtenPart } from './copy-up.ts';
+import { encodeHigh, encodeLow } from './entries.ts';
 import type { Image } from './image.ts';
-import { oldEntry, type Piece, planWrite } from './pieces.ts';
+import { readL2Entry, storeL2Entry, subclusterMask } from './l2-entry.ts';
+import { type Piece, planWrite } from './pieces.ts';
 import { allOf } from './settle.ts';
 
 /** Writes all of `from` at `offset`, inside the disk, which is open. As `Layer.write`. */
@@ -22,7 +22,7 @@ export function write(image: Image, from: Uint8Array, offset: number, below: Blo
     const hold = at < 0 ? undefined : image.ranges.tryAcquire(offset, from.length);
     if (hold !== undefined) {
       image.lifetime.enter();
-      const writing = image.file.write(from, at);
+      const writing = image.space.file.write(from, at);
       const release = (): void => {
         hold.release();
         image.lifetime.leave();
@@ -52,7 +52,7 @@ async function writeHolding(
     const at = image.links.inPlaceAt(offset, from.length);
     if (at < 0) return writeClusters(image, from, offset, below);
     held.narrow(offset, from.length);
-    return image.file.write(from, at);
+    return image.space.file.write(from, at);
   });
 }
 
@@ -62,7 +62,7 @@ async function writeInPlaceLater(image: Image, from: Uint8Array, offset: number)
   try {
     const at = image.links.inPlaceAt(offset, from.length);
     if (at < 0 || !image.isPrepared) return false;
-    await image.file.write(from, at);
+    await image.space.file.write(from, at);
     return true;
   } finally {
     hold.release();
@@ -85,31 +85,43 @@ export async function writeClusters(
   try {
     await planWrite(image, offset, offset + from.length, pieces);
     await allOf(pieces.map((piece) => writePiece(image, piece, from, offset, below)));
-    for (; linked < pieces.length; linked++) await link(image, pieces[linked] as Piece);
+    for (; linked < pieces.length; linked++) await link(image, pieces[linked] as Piece, from.length, offset);
   } catch (error) {
     // A cluster that cannot be given back leaks, which harms nobody; the first failure is what counts.
     const abandoned = pieces.slice(linked).filter(({ state }) => state === 'new');
-    await Promise.allSettled(abandoned.map((piece) => image.allocator.release(piece)));
+    await Promise.allSettled(abandoned.map((piece) => image.space.release(piece)));
     throw error;
   }
 }
 
-/** Makes the L2 entries of a written piece lead to it. */
-async function link(image: Image, piece: Piece): Promise<void> {
+/** Makes the L2 entries lead to a piece of which the guest's `length` bytes at `offset` have been written. */
+async function link(image: Image, piece: Piece, length: number, offset: number): Promise<void> {
   if (piece.state === 'in place') return;
-  const { clusterSize, l2Entries } = image.geometry;
+  const { geometry } = image;
+  const { clusterSize, subclusterSize, subclusters, l2Entries, l2EntrySize } = geometry;
   const l1Index = Math.floor(piece.cluster / l2Entries);
   let table = image.links.peek(l1Index);
   while (table === undefined) {
     await image.links.make(l1Index);
     table = image.links.peek(l1Index);
   }
+  const start = piece.cluster * clusterSize;
+  const dataTo = Math.min(offset + length - start, piece.count * clusterSize);
+  const part = writtenPart(image, piece, Math.max(offset - start, 0), dataTo);
   const index = piece.cluster - l1Index * l2Entries;
   for (let i = 0; i < piece.count; i++) {
-    const old = oldEntry(table, index + i);
-    const at = hostOffset(piece.at + i * clusterSize);
-    setEntry(table.view, index + i, encodeHigh(at, true), encodeLow(at));
+    const first = i === 0 ? Math.floor(part.from / subclusterSize) : 0;
+    const end = Math.min(Math.ceil((part.to - i * clusterSize) / subclusterSize), subclusters);
+    const written = subclusterMask(first, end);
+    const old = readL2Entry(geometry, table.view, index + i);
+    const at = piece.at + i * clusterSize;
+    storeL2Entry(geometry, table.view, index + i, {
+      high: encodeHigh(at, true),
+      low: encodeLow(at),
+      zeros: (old.zeros & ~written) >>> 0,
+      allocated: (old.allocated | written) >>> 0,
+    });
     if (piece.state === 'new') image.links.drop(old.high, old.low);
   }
-  image.l2.changed(table, index * 8, (index + piece.count) * 8);
+  image.l2.changed(table, index * l2EntrySize, (index + piece.count) * l2EntrySize);
 }

@@ -2,28 +2,31 @@
  * Making a range read as zeros.
  *
  * Whole clusters become zero clusters: without a place in the file, or with one in reserve if the caller
- * wants the space kept. A cluster at the edge of the range becomes one too if the rest of it reads as zeros
- * already; otherwise zeros are written into it. Version 2 has no zero clusters: there a cluster becomes
- * unallocated if nothing is below it, and zeros are written if something is.
+ * wants the space kept. Of a cluster with subclusters those in the range become zeros. What the edges of the
+ * range cut becomes zeros as a whole too if the rest of it reads as zeros already; otherwise zeros are written
+ * into it. Version 2 has no zero clusters: there a cluster becomes unallocated if nothing is below it, and
+ * zeros are written if something is. A data file that must stay a raw image of the disk gets the zeros as well.
  *
- * Spec: qcow2.txt, "Cluster mapping", Standard Cluster Descriptor, bit 0.
+ * Spec: qcow2.txt, "Cluster mapping", Standard Cluster Descriptor, bit 0, and "Extended L2 Entries".
  */
 import { type BlockSource, DiskError, type ZeroOptions } from '@strata/block';
 import { isZeroBelow } from './copy-up.ts';
-import { dropClusters, wholeClusters } from './discard.ts';
-import {
-  ClusterKind,
-  clusterKind,
-  encodeHigh,
-  encodeZeroLow,
-  entryHigh,
-  entryLow,
-  entryOffset,
-  setEntry,
-} from './entries.ts';
-import { clusterIndexOf, hostOffset } from './geometry.ts';
+import { dropClusters, wholeUnits } from './discard.ts';
+import { encodeHigh, encodeLow } from './entries.ts';
+import { hostOffset } from './geometry.ts';
 import type { Image } from './image.ts';
-import { corruptEntry } from './mapping.ts';
+import {
+  allSubclusters,
+  EntryForm,
+  type L2Entry,
+  NO_ENTRY,
+  placeOf,
+  SubclusterState,
+  storeL2Entry,
+  subclusterMask,
+  subclusterState,
+} from './l2-entry.ts';
+import { needsPlace, soundEntry } from './pieces.ts';
 import { type ClusterTable, NO_TABLE } from './tables.ts';
 import { writeClusters } from './write.ts';
 
@@ -47,39 +50,65 @@ async function zeroHeld(
   below: BlockSource,
   how: ZeroOptions,
 ): Promise<void> {
-  const { clusterSize, version } = image.geometry;
+  const { subclusterSize, version } = image.geometry;
   const hasZeroClusters = version >= 3 || !(image.hasBacking || how.allocate === true);
   if (!hasZeroClusters) {
     refuseIfFast(how);
     return writeZeros(image, from, to, below);
   }
-  let { first, end } = wholeClusters(image, from, to);
-  const written: { readonly from: number; readonly to: number }[] = [];
-  for (const edge of edgesAround(from, to, first * clusterSize, end * clusterSize)) {
-    const cluster = Math.floor(edge.from / clusterSize);
+  let { first, end } = wholeUnits(image, from, to, subclusterSize);
+  const written: Range[] = [];
+  for (const edge of edgesAround(from, to, first * subclusterSize, end * subclusterSize)) {
+    const unit = Math.floor(edge.from / subclusterSize);
     const outcome = await judgeEdge(image, edge.from, edge.to, below, how);
     if (outcome === 'write') {
       written.push(edge);
     } else if (outcome === 'whole') {
-      if (first > end) end = first = cluster;
-      first = Math.min(first, cluster);
-      end = Math.max(end, cluster + 1);
+      if (first > end) end = first = unit;
+      first = Math.min(first, unit);
+      end = Math.max(end, unit + 1);
     }
   }
+  const { clusters, parts } = cutIntoClusters(image, first, end);
+  const marked: Range[] = [];
+  for (const part of parts) {
+    if (await canBeMarked(image, part, how)) marked.push(part);
+    else written.push({ from: part.from * subclusterSize, to: part.to * subclusterSize });
+  }
   if (written.length > 0) refuseIfFast(how);
-  for (const edge of written) await writeZeros(image, edge.from, edge.to, below);
-  if (first >= end) return;
-  if (how.allocate === true) await reserveClusters(image, first, end);
-  else await dropClusters(image, first, end, { unallocatedToo: true });
+  if (image.isRawData) await image.space.file.zero(from, to - from, how);
+  for (const range of written) await writeZeros(image, range.from, range.to, below);
+  for (const part of marked) await markZeros(image, part);
+  if (how.allocate === true) await reserveClusters(image, clusters.from, clusters.to);
+  else await dropClusters(image, clusters.from, clusters.to, { unallocatedToo: true });
 }
 
-/** The parts of a range outside its whole clusters; each lies in one cluster. */
-function edgesAround(
-  from: number,
-  to: number,
-  wholeFrom: number,
-  wholeTo: number,
-): { readonly from: number; readonly to: number }[] {
+/** From `from` up to `to` (exclusive): bytes, subclusters or clusters. */
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Subclusters of the disk as whole clusters, and the parts of clusters before and after them. */
+function cutIntoClusters(
+  image: Image,
+  first: number,
+  end: number,
+): { readonly clusters: Range; readonly parts: readonly Range[] } {
+  const { subclusters } = image.geometry;
+  if (first >= end) return { clusters: { from: 0, to: 0 }, parts: [] };
+  const from = Math.ceil(first / subclusters);
+  const to = Math.floor(end / subclusters);
+  if (from > to) return { clusters: { from, to: from }, parts: [{ from: first, to: end }] };
+  const parts = [
+    { from: first, to: from * subclusters },
+    { from: to * subclusters, to: end },
+  ];
+  return { clusters: { from, to }, parts: parts.filter((part) => part.from < part.to) };
+}
+
+/** The parts of a range outside its whole units; each lies in one unit. */
+function edgesAround(from: number, to: number, wholeFrom: number, wholeTo: number): Range[] {
   if (wholeFrom > wholeTo) return [{ from, to }];
   const edges = [
     { from, to: Math.min(wholeFrom, to) },
@@ -93,7 +122,7 @@ function refuseIfFast(how: ZeroOptions): void {
   throw new DiskError('not-supported', 'the range cannot be zeroed without writing zeros');
 }
 
-/** What has to be done with a cluster of which a part becomes zeros. */
+/** What has to be done with a subcluster of which a part becomes zeros. */
 async function judgeEdge(
   image: Image,
   from: number,
@@ -101,29 +130,29 @@ async function judgeEdge(
   below: BlockSource,
   how: ZeroOptions,
 ): Promise<'nothing' | 'whole' | 'write'> {
-  const { geometry } = image;
-  const { clusterSize, l2Entries, l2Reach } = geometry;
-  const cluster = Math.floor(from / clusterSize);
-  const table = await image.l2.get(Math.floor(from / l2Reach));
-  const index = cluster % l2Entries;
-  const high = table === NO_TABLE ? 0 : entryHigh(table.view, index);
-  const low = table === NO_TABLE ? 0 : entryLow(table.view, index);
-  switch (clusterKind(geometry, high, low)) {
-    case ClusterKind.corrupt:
-      throw corruptEntry(geometry, table, index);
-    case ClusterKind.zero:
-    case ClusterKind.zeroAllocated:
+  const { clusterSize, subclusterSize } = image.geometry;
+  const unit = Math.floor(from / subclusterSize);
+  const entry = await entryOf(image, Math.floor(from / clusterSize));
+  switch (subclusterState(entry, unit % image.geometry.subclusters)) {
+    case SubclusterState.zero:
       return how.allocate === true ? 'whole' : 'nothing';
-    case ClusterKind.unallocated: {
+    case SubclusterState.unallocated: {
       if (!image.hasBacking) return 'whole';
-      const start = cluster * clusterSize;
-      const end = Math.min(start + clusterSize, image.size);
+      const start = unit * subclusterSize;
+      const end = Math.min(start + subclusterSize, image.size);
       const isZero = (await isZeroBelow(below, start, from)) && (await isZeroBelow(below, to, end));
       return isZero ? 'whole' : 'write';
     }
     default:
       return 'write';
   }
+}
+
+/** The entry of a guest cluster. @throws {DiskError} corrupt */
+export async function entryOf(image: Image, cluster: number): Promise<L2Entry> {
+  const { l2Entries } = image.geometry;
+  const table = await image.l2.get(Math.floor(cluster / l2Entries));
+  return table === NO_TABLE ? NO_ENTRY : soundEntry(image, table, cluster % l2Entries);
 }
 
 /** Writes zeros into clusters that the caller holds. */
@@ -133,6 +162,34 @@ export async function writeZeros(image: Image, from: number, to: number, below: 
     await writeClusters(image, ZEROS.subarray(0, end - at), at, below);
     at = end;
   }
+}
+
+/** True if setting bits is enough to make subclusters of one cluster zeros: it need not move or get a place. */
+async function canBeMarked(image: Image, { from }: Range, how: ZeroOptions): Promise<boolean> {
+  const { form } = await entryOf(image, Math.floor(from / image.geometry.subclusters));
+  return how.allocate !== true && form !== EntryForm.compressed;
+}
+
+/** Makes subclusters of one cluster zeros. */
+async function markZeros(image: Image, { from, to }: Range): Promise<void> {
+  const { geometry, links, l2 } = image;
+  const { subclusters, l2Entries, l2EntrySize } = geometry;
+  const cluster = Math.floor(from / subclusters);
+  const l1Index = Math.floor(cluster / l2Entries);
+  let table = links.peek(l1Index);
+  while (table === undefined) {
+    await links.make(l1Index);
+    table = links.peek(l1Index);
+  }
+  const index = cluster - l1Index * l2Entries;
+  const entry = soundEntry(image, table, index);
+  const zeroed = subclusterMask(from - cluster * subclusters, to - cluster * subclusters);
+  storeL2Entry(geometry, table.view, index, {
+    ...entry,
+    zeros: (entry.zeros | zeroed) >>> 0,
+    allocated: (entry.allocated & ~zeroed) >>> 0,
+  });
+  l2.changed(table, index * l2EntrySize, (index + 1) * l2EntrySize);
 }
 
 /** Makes clusters that the caller holds read as zeros, each with a place of its own in the file. */
@@ -154,47 +211,44 @@ async function reserveClusters(image: Image, first: number, end: number): Promis
 
 /** Does it for some clusters from `index` on, and returns how many; none if it had to wait first. */
 async function reserveRun(image: Image, table: ClusterTable, index: number, stop: number): Promise<number> {
-  const kept = keepPlace(image, table, index);
-  if (kept === 'kept') return 1;
-  if (kept === 'load refcount') {
-    const at = entryOffset(entryHigh(table.view, index), entryLow(table.view, index));
-    await image.refcounts.get(clusterIndexOf(image.geometry, at));
-    return 0;
+  const entry = soundEntry(image, table, index);
+  if (entry.form === EntryForm.placed) {
+    const ours = image.space.isOurs(entry.high, entry.low);
+    if (ours === undefined) {
+      await image.space.loadUses(placeOf(entry));
+      return 0;
+    }
+    if (ours) {
+      linkZeros(image, table, index, placeOf(entry));
+      return 1;
+    }
   }
   let next = index + 1;
-  while (next < stop && hasNoPlace(image, table, next)) next++;
-  const run = image.allocator.tryAllocate(next - index) ?? (await image.allocator.allocate(next - index));
+  while (next < stop && needsPlace(image, table, next)) next++;
+  const cluster = table.index * image.geometry.l2Entries + index;
+  const { space } = image;
+  const wanted = next - index;
+  const run = space.tryAllocate(cluster, wanted) ?? (await space.allocate(cluster, wanted));
   try {
     const { clusterSize } = image.geometry;
-    await image.file.zero(run.at, run.count * clusterSize, { allocate: true });
+    await space.file.zero(run.at, run.count * clusterSize, { allocate: true });
     await linkReserved(image, table.index, index, run);
   } catch (error) {
-    await image.allocator.release(run).catch(() => undefined);
+    await space.release(run).catch(() => undefined);
     throw error;
   }
   return run.count;
 }
 
-/** Sets the zero flag of a cluster that has a place of its own. */
-function keepPlace(image: Image, table: ClusterTable, index: number): 'kept' | 'load refcount' | undefined {
-  const { geometry, links, l2 } = image;
-  const high = entryHigh(table.view, index);
-  const low = entryLow(table.view, index);
-  const kind = clusterKind(geometry, high, low);
-  if (kind === ClusterKind.corrupt) throw corruptEntry(geometry, table, index);
-  if (kind !== ClusterKind.data && kind !== ClusterKind.zeroAllocated) return undefined;
-  const ours = links.isOurs(high, low);
-  if (ours === undefined) return 'load refcount';
-  if (!ours) return undefined;
-  const at = entryOffset(high, low);
-  setEntry(table.view, index, encodeHigh(at, true), encodeZeroLow(at));
-  l2.changed(table, index * 8, index * 8 + 8);
-  return 'kept';
-}
-
-function hasNoPlace(image: Image, table: ClusterTable, index: number): boolean {
-  const kind = clusterKind(image.geometry, entryHigh(table.view, index), entryLow(table.view, index));
-  return kind === ClusterKind.unallocated || kind === ClusterKind.zero || kind === ClusterKind.compressed;
+/** Makes an entry lead to a cluster all of which reads as zeros. */
+function linkZeros({ geometry, l2 }: Image, table: ClusterTable, index: number, at: number): void {
+  storeL2Entry(geometry, table.view, index, {
+    high: encodeHigh(at, true),
+    low: encodeLow(at),
+    zeros: allSubclusters(geometry),
+    allocated: 0,
+  });
+  l2.changed(table, index * geometry.l2EntrySize, (index + 1) * geometry.l2EntrySize);
 }
 
 async function linkReserved(
@@ -203,18 +257,15 @@ async function linkReserved(
   index: number,
   run: { readonly at: number; readonly count: number },
 ): Promise<void> {
-  const { links, l2, geometry } = image;
+  const { links, geometry } = image;
   let table = links.peek(l1Index);
   while (table === undefined) {
     await links.make(l1Index);
     table = links.peek(l1Index);
   }
   for (let i = 0; i < run.count; i++) {
-    const high = entryHigh(table.view, index + i);
-    const low = entryLow(table.view, index + i);
-    const at = hostOffset(run.at + i * geometry.clusterSize);
-    setEntry(table.view, index + i, encodeHigh(at, true), encodeZeroLow(at));
+    const { high, low } = soundEntry(image, table, index + i);
+    linkZeros(image, table, index + i, hostOffset(run.at + i * geometry.clusterSize));
     links.drop(high, low);
   }
-  l2.changed(table, index * 8, (index + run.count) * 8);
 }

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MemoryDevice } from '@strata/block';
 import { isZeroBelow, readOld, readsZeros } from '../src/copy-up.ts';
+import { NO_ENTRY } from '../src/l2-entry.ts';
 import { filled, newImage } from './new-image.ts';
 
 const K64 = 65_536;
-const UNALLOCATED = { high: 0, low: 0 };
-const ZERO = { high: 0, low: 1 };
+const UNALLOCATED = NO_ENTRY;
+const ZERO = { ...NO_ENTRY, low: 1, zeros: 1 };
 
 test('what is below is zeros where its extents say so, also past its end', async () => {
   const below = new MemoryDevice(4 * K64);

@@ -90,7 +90,7 @@ export async function mapOf(
       isZero = extent.kind === 'zero';
       length = extent.length;
     }
-    const offset = mapping.kind === 'raw' || mapping.kind === 'zero' ? mapping.at : undefined;
+    const offset = mapping.kind === 'encoded' ? undefined : mapping.at;
     const entry = {
       start: at,
       length,

@@ -12,6 +12,7 @@ interface Shape {
   readonly compat: '0.10' | '1.1';
   readonly cluster: number;
   readonly bits: number;
+  readonly extended?: boolean;
 }
 
 function* grid(): Generator<Shape> {
@@ -19,12 +20,17 @@ function* grid(): Generator<Shape> {
     yield { compat: '0.10', cluster, bits: 16 };
     for (const bits of [1, 8, 16, 64]) yield { compat: '1.1', cluster, bits };
   }
+  for (const cluster of [16_384, 65_536, 2 ** 21])
+    for (const bits of [1, 16]) yield { compat: '1.1', cluster, bits, extended: true };
 }
 
-const options = ({ compat, cluster, bits }: Shape) =>
+const options = ({ compat, cluster, bits, extended }: Shape) =>
   compat === '0.10'
     ? { compat, cluster_size: cluster }
-    : { compat, cluster_size: cluster, refcount_bits: bits };
+    : { compat, cluster_size: cluster, refcount_bits: bits, extended_l2: extended ? 'on' : 'off' };
+
+/** What changes like to begin and end at. */
+const unitOf = ({ cluster, extended }: Shape): number => Math.min(extended ? cluster / 32 : cluster, 65_536);
 
 const diskSize = (cluster: number): number =>
   cluster === 2 ** 21 ? 2 * cluster + 66_048 : Math.min(64 * cluster, 2 ** 20) + 40_960 + 512;
@@ -47,7 +53,8 @@ async function writeAndJudge(folder: TemporaryFolder, shape: Shape, backed: bool
   await memory.write(await readFile(path), 0);
   const layer = await qcow2Format.open(memory);
   for (let step = 0; step < 60; step++) {
-    const change = randomChange(random, size, Math.min(shape.cluster, 65_536));
+    const unit = unitOf(shape);
+    const change = randomChange(random, size, unit, shape.extended ? 80 * unit : 4 * unit);
     await apply(layer, change, below);
     const seen = change.kind === 'discard' ? await readGuest(layer, 0, size, below) : oracle;
     mirror(oracle, change, seen);
@@ -84,9 +91,10 @@ function qemuCommands(shape: Shape, size: number, seed: number): string[] {
     (cluster) => `write -c -P ${cluster + 1} ${cluster * shape.cluster} ${shape.cluster}`,
   );
   const random = seeded(seed);
-  const unit = Math.max(1, Math.min(shape.cluster, 65_536) / 512);
+  const unit = Math.max(1, unitOf(shape) / 512);
   for (let step = 0; step < 40; step++) {
-    const change = randomChange(random, Math.floor(size / 512), unit);
+    const most = shape.extended ? 80 * unit : 4 * unit;
+    const change = randomChange(random, Math.floor(size / 512), unit, most);
     if (change.kind === 'flush') continue;
     const length = change.kind === 'write' ? change.bytes.length : change.length;
     const range = `${change.offset * 512} ${length * 512}`;

@@ -31,6 +31,7 @@ interface Shape {
   readonly clusterSize: number;
   readonly refcountBits: number;
   readonly backed: boolean;
+  readonly extendedL2?: boolean;
 }
 
 async function runModel(shape: Shape, seed: number, steps: number): Promise<void> {
@@ -38,8 +39,8 @@ async function runModel(shape: Shape, seed: number, steps: number): Promise<void
   const size = 512 * (100 + random.below(300));
   const memory = new MemoryDevice();
   const backing = shape.backed ? { backing: { name: 'below', format: 'raw' } } : {};
-  const { version, clusterSize, refcountBits } = shape;
-  await createQcow2(memory, { version, clusterSize, refcountBits, size, ...backing });
+  const { version, clusterSize, refcountBits, extendedL2 = false } = shape;
+  await createQcow2(memory, { version, clusterSize, refcountBits, extendedL2, size, ...backing });
   const oracle = new Uint8Array(size);
   const below = nothingBelow(size) as MemoryDevice;
   if (shape.backed) {
@@ -58,7 +59,11 @@ async function runModel(shape: Shape, seed: number, steps: number): Promise<void
   const title = JSON.stringify({ ...shape, seed });
 
   for (let step = 0; step < steps; step++) {
-    const batch = batchOf(random, size, clusterSize);
+    const batch = batchOf(
+      random,
+      size,
+      extendedL2 ? random.pick([clusterSize / 32, clusterSize]) : clusterSize,
+    );
     await drive(file, Promise.all(batch.map((change) => apply(layer, change, below))), pick);
     const seen = await readGuest(layer, 0, size, below);
     for (const change of batch) mirror(oracle, change, seen);
@@ -88,6 +93,16 @@ test('an image equals an array after every step, whatever runs side by side', as
         if (refcountBits === 16)
           await runModel({ version: 2, clusterSize, refcountBits, backed }, ++seed, 40);
       }
+    }
+  }
+});
+
+test('an image of subclusters equals an array after every step', async () => {
+  let seed = 500;
+  for (const clusterSize of [16_384, 65_536]) {
+    for (const backed of [false, true]) {
+      for (let i = 0; i < 3; i++)
+        await runModel({ version: 3, clusterSize, refcountBits: 16, backed, extendedL2: true }, ++seed, 40);
     }
   }
 });

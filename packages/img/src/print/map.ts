@@ -75,7 +75,7 @@ function entryOf(images: readonly MappedImage[], start: number, found: Resolutio
   const absent = { start, length, depth, present: false, zero: true, data: false, offset: undefined };
   switch (mapping.kind) {
     case 'below':
-      return absent;
+      return { ...absent, offset: mapping.at };
     case 'past-end':
       return pastEnd(images[depth], start, depth, mapping);
     case 'zero':
@@ -106,14 +106,14 @@ function pastEnd(
   image: MappedImage | undefined,
   start: number,
   depth: number,
-  { length }: PastEnd,
+  { length, at }: PastEnd,
 ): MapEntry {
   const zeros = { start, length, zero: true, data: false };
   const padding = image === undefined ? 0 : mappedSize(image) - start;
   // The file ends inside a sector, and the sector counts as the image's own.
   if (padding > 0)
     return { ...zeros, length: Math.min(length, padding), depth, present: true, offset: start };
-  return { ...zeros, depth: Math.max(depth - 1, 0), present: false, offset: undefined };
+  return { ...zeros, depth: Math.max(depth - 1, 0), present: false, offset: at };
 }
 
 /** What a file says of its own bytes. An export of a chain knows more than a file: its depths count on from ours. */
