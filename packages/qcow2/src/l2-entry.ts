@@ -106,7 +106,7 @@ function standardEntry(geometry: Geometry, high: number, low: number): L2Entry {
 }
 
 /** The form of an extended entry that is not compressed. */
-export function extendedForm(
+function extendedForm(
   geometry: Geometry,
   high: number,
   low: number,

@@ -110,7 +110,8 @@ export function misplacedEntry(
 }
 
 function entryError(geometry: Geometry, table: ClusterTable, index: number, why: string): DiskError {
-  const where = `(L2 offset: 0x${table.at.toString(16)}, L2 index: 0x${index.toString(16)})`;
+  const shownIndex = index === 0 ? '0' : `0x${index.toString(16)}`;
+  const where = `(L2 offset: 0x${table.at.toString(16)}, L2 index: ${shownIndex})`;
   const offset = table.at + index * geometry.l2EntrySize;
   return new DiskError('corrupt', `${why} ${where}`, { offset, spec: 'qcow2.txt, "Cluster mapping"' });
 }

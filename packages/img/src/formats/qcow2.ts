@@ -51,6 +51,7 @@ function optionsOf({ size, backing, values }: NewImage): CreateQcow2Options {
     refcountBits: Number(values.get('refcount_bits') ?? 16),
     lazyRefcounts: values.get('lazy_refcounts') === true,
     compressionType: String(values.get('compression_type') ?? 'zlib'),
+    extendedL2: values.get('extended_l2') === true,
     ...(backing && { backing }),
   };
 }
@@ -70,7 +71,7 @@ function refuseUnmade(values: CreationValues): void {
     throw new DiskError('invalid', 'data-file-raw requires data-file');
   }
   for (const [name, value] of values) {
-    const later = name === 'extended_l2' || name.startsWith('data_file') || name.startsWith('encrypt');
+    const later = name.startsWith('data_file') || name.startsWith('encrypt');
     if (later && value !== false) throw notMade(name);
   }
 }
