@@ -3,8 +3,19 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
-const packages = ['qemu-utils', 'nbdkit', 'libnbd-bin', 'python3-libnbd', 'fio', 'e2fsprogs'];
-const tools = ['qemu-img', 'qemu-io', 'qemu-nbd', 'nbdkit', 'nbdinfo', 'nbdcopy', 'nbdsh', 'fio', 'mke2fs'];
+const packages = ['qemu-utils', 'nbdkit', 'libnbd-bin', 'python3-libnbd', 'fio', 'e2fsprogs', 'openssl'];
+const tools = [
+  'qemu-img',
+  'qemu-io',
+  'qemu-nbd',
+  'nbdkit',
+  'nbdinfo',
+  'nbdcopy',
+  'nbdsh',
+  'fio',
+  'mke2fs',
+  'openssl',
+];
 
 /** @param {string} tool */
 const isInstalled = (tool) =>

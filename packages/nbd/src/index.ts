@@ -2,6 +2,7 @@
 export { type NbdConnection, type NbdInfo, type OpenNbdOptions, openNbd } from './client/device.ts';
 export { listExports } from './client/list.ts';
 export { formatNbdUri, isNbdUri, type NbdAddress, type NbdTarget, parseNbdUri } from './client/uri.ts';
+export { loadTls, type TlsWish } from './client/uri-tls.ts';
 export { allocationDepth, baseAllocation, type MetaContext, type StatusRun } from './server/contexts.ts';
 export type { Export } from './server/export.ts';
 export {
@@ -11,3 +12,5 @@ export {
   type NbdServer,
   type ServerAddress,
 } from './server/listen.ts';
+export type { ClientTls, PskCredentials, ServerTls, X509Credentials } from './tls/credentials.ts';
+export { readCertificateFolder, readKeyFile, readKeyFolder } from './tls/folder.ts';

@@ -13,4 +13,11 @@ export { anyRange, assertBytes, bytesOf, runModel, scribble } from './random-cal
 export { type Requirement, requires } from './requires.ts';
 export { type Finished, type RunOptions, run, runOk, type Server, serve } from './run.ts';
 export { assertSameBytes } from './same-bytes.ts';
+export {
+  type CertificateOptions,
+  type TestAuthority,
+  testAuthority,
+  tlsFolder,
+  writeKeys,
+} from './tls-credentials.ts';
 export { type TemporaryFolder, temporaryFolder } from './tmp.ts';

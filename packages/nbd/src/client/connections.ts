@@ -72,7 +72,8 @@ export class Connections {
 }
 
 function openSession(target: NbdTarget, options: ConnectionsOptions): Promise<Session> {
-  const negotiation = openExport({ exportName: target.exportName, contexts: options.contexts });
+  const tls = options.tls && (options.tls.mode ?? 'require');
+  const negotiation = openExport({ exportName: target.exportName, contexts: options.contexts, tls });
   const start = (negotiated: Negotiated, transport: Transport): Session =>
     new Session(transport, negotiated, options.path);
   return perform(target.address, negotiation, start, options);

@@ -26,6 +26,7 @@ import type { ConnectOptions } from './negotiation.ts';
 import type { ContextRun } from './status.ts';
 import { Transfer } from './transfer.ts';
 import { formatNbdUri, type NbdTarget, parseNbdUri } from './uri.ts';
+import { loadTls } from './uri-tls.ts';
 
 /** How to open an export. */
 export interface OpenNbdOptions extends ConnectOptions {
@@ -80,7 +81,8 @@ export async function openNbd(
   const contexts = [...new Set([allocationContext, depthContext, ...(options.contexts ?? [])])];
   try {
     const most = options.connections ?? 1;
-    const connections = await Connections.open(parts, { ...options, contexts, path, most });
+    const tls = options.tls ?? (parts.tls && (await loadTls(parts.tls)));
+    const connections = await Connections.open(parts, { ...options, tls, contexts, path, most });
     return connection(connections);
   } catch (error) {
     throw withContext(error, { path });

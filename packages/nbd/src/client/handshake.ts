@@ -25,13 +25,15 @@ import {
 } from '../protocol/options.ts';
 import { printable } from '../protocol/text.ts';
 import type { Negotiation } from './negotiation.ts';
-import { ask, giveUp, greet, isFinal, unexpectedReply } from './options.ts';
+import { ask, giveUp, greet, isFinal, startTls, type TlsMode, unexpectedReply } from './options.ts';
 
 /** What is asked for. */
 export interface Wanted {
   readonly exportName: string;
   /** Full names of metadata contexts; a server that lacks one leaves it out. */
   readonly contexts: readonly string[];
+  /** Undefined: no TLS. */
+  readonly tls?: TlsMode | undefined;
 }
 
 /** What was agreed on. */
@@ -56,6 +58,7 @@ const largestMinimum = 65536;
  */
 export function* openExport(wanted: Wanted): Negotiation<Negotiated> {
   const { fixed, noZeroes } = yield* greet();
+  yield* startTls(wanted.tls, fixed);
   if (!fixed) return checked({ ...(yield* exportName(wanted, noZeroes)), structured: false, contexts: [] });
   const structured = yield* structuredReplies();
   const contexts = structured ? yield* selectContexts(wanted) : [];

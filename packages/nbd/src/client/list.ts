@@ -4,7 +4,7 @@ import { encodeOption } from '../protocol/handshake.ts';
 import { Option, OptionReply } from '../protocol/numbers.ts';
 import { decodeServerReply, type ServerReply } from '../protocol/options.ts';
 import { type ConnectOptions, type Negotiation, perform } from './negotiation.ts';
-import { ask, giveUp, greet, unexpectedReply } from './options.ts';
+import { ask, giveUp, greet, startTls, type TlsMode, unexpectedReply } from './options.ts';
 import type { NbdAddress } from './uri.ts';
 
 /** More than any server lists; a list without an end is an attack. */
@@ -21,12 +21,14 @@ export function listExports(
 ): Promise<readonly ServerReply[]> {
   const takeOver = (exports: readonly ServerReply[], transport: { end(): Promise<void> }) =>
     transport.end().then(() => exports);
-  return perform(address, listNegotiation(), takeOver, options);
+  const tls = options.tls && (options.tls.mode ?? 'require');
+  return perform(address, listNegotiation(tls), takeOver, options);
 }
 
 /** The negotiation that asks for the list and takes leave. */
-export function* listNegotiation(): Negotiation<readonly ServerReply[]> {
+export function* listNegotiation(tls?: TlsMode): Negotiation<readonly ServerReply[]> {
   const { fixed } = yield* greet();
+  yield* startTls(tls, fixed);
   if (!fixed) throw new DiskError('not-supported', 'the server is too old to list its exports');
   const exports: ServerReply[] = [];
   const refusal = yield* ask(Option.list, new Uint8Array(), mostExports, (type, data) => {

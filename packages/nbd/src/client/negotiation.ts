@@ -6,15 +6,18 @@
  * not one byte is read beyond what it asked for: what takes over afterwards starts on a clean stream.
  */
 import { DiskError } from '@strata/block';
+import type { ClientTls } from '../tls/credentials.ts';
 import { type ByteSink, connect, type Transport } from './connect.ts';
 import type { NbdAddress } from './uri.ts';
 
-/** What a negotiation needs next: to have `send` sent, and then to receive `take` bytes. */
-interface Step {
-  readonly send?: Uint8Array;
-  /** 0: go on at once. */
-  readonly take: number;
-}
+/** What a negotiation needs next: to have `send` sent, and then to receive `take` bytes; or TLS. */
+type Step =
+  | {
+      readonly send?: Uint8Array;
+      /** 0: go on at once. */
+      readonly take: number;
+    }
+  | { readonly secure: true };
 
 /** Receives what it asked for; the end of the connection is thrown into it as a DiskError. */
 export type Negotiation<T> = Generator<Step, T, Buffer>;
@@ -25,6 +28,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
   /** For connecting and negotiating together, in milliseconds; 30,000 if not given. */
   readonly connectTimeoutMs?: number | undefined;
+  /** Not given: everything is plain text. */
+  readonly tls?: ClientTls | undefined;
 }
 
 /**
@@ -52,6 +57,7 @@ export function perform<T, R>(
     };
     const sink = new NegotiationSink(negotiation, {
       send: (bytes) => transport.send([bytes]),
+      secure: (secured) => transport.secure(secured),
       done: (result) => {
         settle();
         resolve(takeOver(result, transport));
@@ -62,7 +68,7 @@ export function perform<T, R>(
         reject(error);
       },
     });
-    const transport = connect(address, sink);
+    const transport = connect(address, sink, options.tls);
     const timer = setTimeout(() => {
       transport.destroy(new DiskError('io', `the server did not answer within ${connectTimeoutMs / 1000} s`));
     }, connectTimeoutMs);
@@ -72,6 +78,7 @@ export function perform<T, R>(
 
 interface Outcome<T> {
   send(bytes: Uint8Array): void;
+  secure(secured: () => void): void;
   done(result: T): void;
   failed(error: unknown): void;
 }
@@ -82,6 +89,7 @@ class NegotiationSink<T> implements ByteSink {
   #message = Buffer.alloc(1);
   #filled = 0;
   #over = false;
+  #securing = false;
 
   constructor(negotiation: Negotiation<T>, outcome: Outcome<T>) {
     this.#negotiation = negotiation;
@@ -90,7 +98,7 @@ class NegotiationSink<T> implements ByteSink {
   }
 
   target(): Uint8Array {
-    return this.#over ? Buffer.alloc(1) : this.#message.subarray(this.#filled);
+    return this.#over || this.#securing ? Buffer.alloc(1) : this.#message.subarray(this.#filled);
   }
 
   received(count: number): void {
@@ -120,8 +128,16 @@ class NegotiationSink<T> implements ByteSink {
         this.#outcome.done(result.value);
         return;
       }
+      if ('secure' in result.value) {
+        this.#securing = true;
+        this.#outcome.secure(() => {
+          this.#securing = false;
+          this.#advance(() => this.#negotiation.next(this.#message));
+        });
+        return;
+      }
       const { send, take } = result.value;
-      if (send !== undefined) this.#outcome.send(send);
+      if (send !== undefined && send.length > 0) this.#outcome.send(send);
       this.#message = Buffer.allocUnsafe(take);
       this.#filled = 0;
       if (take > 0) return;

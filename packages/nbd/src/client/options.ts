@@ -48,6 +48,27 @@ export function* greet(): Negotiation<Style> {
   };
 }
 
+/** Whether TLS must be, or may be. */
+export type TlsMode = 'require' | 'allow';
+
+/**
+ * Asks for TLS before anything else. All that follows is encrypted, unless TLS is only allowed and the server has none.
+ *
+ * @throws {DiskError} denied, not-supported for a server without the TLS that must be
+ */
+export function* startTls(mode: TlsMode | undefined, fixed: boolean): Negotiation<void> {
+  if (mode === undefined) return;
+  if (!fixed) {
+    if (mode === 'allow') return;
+    throw new DiskError('not-supported', 'TLS is required, and the server is too old to have it');
+  }
+  const refusal = yield* ask(Option.startTls, new Uint8Array(), 0, (type) => {
+    throw unexpectedReply(Option.startTls, type);
+  });
+  if (refusal === undefined) yield { secure: true };
+  else if (mode === 'require' || isFinal(refusal)) return yield* giveUp(refusal.error);
+}
+
 /** An option that the server refused. */
 export interface Refusal {
   /** Of `OptionReply`, or an unknown error. */
@@ -126,10 +147,7 @@ const refusals: ReadonlyMap<number, readonly [ErrorCode, (option: string) => str
   [OptionReply.errPolicy, ['denied', (option) => `Denied by server for ${option}`]],
   [OptionReply.errInvalid, ['invalid', (option) => `Invalid parameters for ${option}`]],
   [OptionReply.errPlatform, ['not-supported', (option) => `Server lacks support for ${option}`]],
-  [
-    OptionReply.errTlsRequired,
-    ['not-supported', (option) => `Server requires TLS for ${option}, and TLS is not supported yet`],
-  ],
+  [OptionReply.errTlsRequired, ['denied', (option) => `TLS negotiation required before ${option}`]],
   [OptionReply.errUnknown, ['not-found', () => 'Requested export not available']],
   [OptionReply.errShutdown, ['closed', (option) => `Server shutting down before ${option}`]],
   [

@@ -10,6 +10,7 @@ import { isIPv6 } from 'node:net';
 import { DiskError } from '@strata/block';
 import { defaultPort, maxStringLength } from '../protocol/numbers.ts';
 import { printable } from '../protocol/text.ts';
+import { formatTlsWish, isTlsParameter, noTls, type TlsWish, tlsWish } from './uri-tls.ts';
 
 /** Where a server listens: a unix socket (a leading NUL means the abstract namespace) or a TCP port. */
 export type NbdAddress = { readonly path: string } | { readonly host: string; readonly port: number };
@@ -21,6 +22,8 @@ export interface NbdTarget {
   readonly exportName: string;
   /** Whom to be for servers that ask; undefined if the URI does not say. */
   readonly user: string | undefined;
+  /** Undefined: plain text. */
+  readonly tls?: TlsWish | undefined;
 }
 
 /** RFC 3986, appendix B, with the scheme and `//` required: scheme, authority, path, query, fragment. */
@@ -36,7 +39,7 @@ export function isNbdUri(text: string): boolean {
  * Reads an NBD URI, `nbd:HOST:PORT[:exportname=NAME]` or `nbd:unix:PATH[:exportname=NAME]`.
  *
  * @throws {DiskError} invalid if it is not well-formed or says something that we do not understand;
- *   not-supported if it asks for TLS or for a transport other than TCP and unix sockets
+ *   not-supported if it asks for a transport other than TCP and unix sockets
  */
 export function parseNbdUri(text: string): NbdTarget {
   if (/^nbd:(?!\/\/)/i.test(text)) return parseLegacy(text.slice('nbd:'.length));
@@ -46,19 +49,21 @@ export function parseNbdUri(text: string): NbdTarget {
   if (parts === null) throw invalid('expected nbd://HOST[:PORT]/NAME or nbd+unix:///NAME?socket=PATH');
   const [, scheme = '', authority = '', path = '', query = '', fragment] = parts;
   if (fragment !== undefined) throw invalid("it has a fragment ('#' must be written %23)");
-  const transport = transportOf(scheme.toLowerCase());
+  const { transport, isSecure } = transportOf(scheme.toLowerCase());
   const exportName = checkName(decode(path.replace(/^\//, ''), 'the export name'));
   const parameters = parseQuery(query);
   const { user, host, port } = parseAuthority(authority);
   const socket = parameters.get('socket');
+  const tls = isSecure ? tlsWish(parameters, user) : noTls(parameters);
+  const rest = { exportName, user, ...(tls && { tls }) };
   if (transport === 'tcp') {
     if (socket !== undefined)
       throw invalid(`the socket parameter needs the scheme nbd+unix (${unixExample})`);
-    return { address: { host: host ?? 'localhost', port: port ?? defaultPort }, exportName, user };
+    return { address: { host: host ?? 'localhost', port: port ?? defaultPort }, ...rest };
   }
   if (socket === undefined) throw invalid(`the socket parameter is missing (${unixExample})`);
   if (host !== undefined || port !== undefined) throw invalid('a unix socket has no host and no port');
-  return { address: { path: checkSocketPath(socket) }, exportName, user };
+  return { address: { path: checkSocketPath(socket) }, ...rest };
 }
 
 /**
@@ -67,15 +72,22 @@ export function parseNbdUri(text: string): NbdTarget {
  * @throws {DiskError} invalid for a name that has no UTF-8 form
  */
 export function formatNbdUri(target: NbdTarget): string {
-  const { address, exportName, user } = target;
+  const { address, exportName, user, tls } = target;
+  const scheme = tls === undefined ? 'nbd' : 'nbds';
+  const parameters = tls === undefined ? [] : formatTlsWish(tls);
+  const query = (first: readonly string[]): string => {
+    const all = [...first, ...parameters];
+    return all.length === 0 ? '' : `?${all.join('&')}`;
+  };
   const userinfo = user === undefined ? '' : `${encode(user)}@`;
   const path = encode(exportName).replaceAll('%2F', '/');
   if ('path' in address) {
-    return `nbd+unix://${userinfo}/${path}?socket=${encode(address.path).replaceAll('%2F', '/')}`;
+    const socket = `socket=${encode(address.path).replaceAll('%2F', '/')}`;
+    return `${scheme}+unix://${userinfo}/${path}${query([socket])}`;
   }
   const host = address.host.includes(':') ? `[${address.host.replace('%', '%25')}]` : encode(address.host);
   const port = address.port === defaultPort ? '' : `:${address.port}`;
-  return `nbd://${userinfo}${host}${port}/${path}`;
+  return `${scheme}://${userinfo}${host}${port}/${path}${query([])}`;
 }
 
 /** Where a server listens, in the words of an error message: a path, or `host:port`. */
@@ -84,13 +96,13 @@ export function describeAddress(address: NbdAddress): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
-function transportOf(scheme: string): 'tcp' | 'unix' {
-  if (scheme === 'nbd') return 'tcp';
-  if (scheme === 'nbd+unix') return 'unix';
-  if (scheme === 'nbds' || scheme.startsWith('nbds+')) {
-    throw new DiskError('not-supported', `TLS is not supported yet: ${scheme} URIs cannot be opened`);
+function transportOf(scheme: string): { readonly transport: 'tcp' | 'unix'; readonly isSecure: boolean } {
+  const [, secure, unix] = /^nbd(s?)(\+unix)?$/.exec(scheme) ?? [];
+  if (secure === undefined) {
+    const known = 'nbd, nbds, nbd+unix and nbds+unix are known';
+    throw new DiskError('not-supported', `unknown NBD URI scheme: ${scheme} (${known})`);
   }
-  throw new DiskError('not-supported', `unknown NBD URI scheme: ${scheme} (nbd and nbd+unix are known)`);
+  return { transport: unix === undefined ? 'tcp' : 'unix', isSecure: secure === 's' };
 }
 
 interface Authority {
@@ -134,10 +146,7 @@ function parseQuery(query: string): ReadonlyMap<string, string> {
     if (pair === '') continue;
     const equals = pair.indexOf('=');
     const name = decode(equals < 0 ? pair : pair.slice(0, equals), 'a parameter');
-    if (name.startsWith('tls-')) {
-      throw new DiskError('not-supported', `TLS is not supported yet: parameter '${printable(name)}'`);
-    }
-    if (name !== 'socket') throw invalid(`unknown parameter '${printable(name)}'`);
+    if (name !== 'socket' && !isTlsParameter(name)) throw invalid(`unknown parameter '${printable(name)}'`);
     if (parameters.has(name)) throw invalid(`parameter '${name}' is given twice`);
     parameters.set(name, equals < 0 ? '' : decode(pair.slice(equals + 1), `parameter '${name}'`));
   }

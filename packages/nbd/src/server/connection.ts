@@ -5,6 +5,7 @@
  * settled when the socket is gone and the disk has finished what the client had asked for.
  */
 import type { Socket } from 'node:net';
+import type { TlsAcceptor } from '../tls/accept.ts';
 import type { Counters } from './counters.ts';
 import type { Resources } from './execution.ts';
 import type { ServedExport } from './export.ts';
@@ -24,6 +25,7 @@ export interface ConnectionHost extends SocketTransportOptions {
   readonly handshakeTimeoutMs: number;
   readonly resources: Resources;
   readonly observer: ServerObserver;
+  readonly tls: TlsAcceptor | undefined;
   /** Nothing is under way on this connection any more, or at least less. */
   idle(): void;
 }
@@ -39,6 +41,7 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
   readonly #deadline: NodeJS.Timeout;
   #cutOff: ClientReport['cutOff'];
   #served: ServedExport | undefined;
+  readonly #handshake: Handshake;
   #phase: Handshake | Session | undefined;
   #session: Session | undefined;
   #ending = false;
@@ -64,7 +67,8 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     this.#transport = socketTransport(socket, this, host);
     this.#replies = new Replies(host.resources.pool, this.#transport, () => this.#sent());
     this.#deadline = setTimeout(() => this.cut('handshake timeout'), host.handshakeTimeoutMs);
-    this.#phase = new Handshake(this, this.#receiver);
+    this.#handshake = new Handshake(this, this.#receiver);
+    this.#phase = this.#handshake;
     host.observer.connected?.(this);
   }
 
@@ -88,6 +92,10 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     const { name: exportName } = this.#served ?? {};
     const counters = this.#session?.counters;
     return exportName === undefined || counters === undefined ? undefined : { exportName, counters };
+  }
+
+  get tls(): TlsAcceptor | undefined {
+    return this.#host.tls;
   }
 
   /** True while requests are under way or replies are on their way. */
@@ -146,6 +154,10 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
 
   send(bytes: Buffer): void {
     this.#replies.send(bytes, bytes.length, () => undefined);
+  }
+
+  secure(): void {
+    if (this.tls) this.#transport.secure(this.tls, () => this.#handshake.secured());
   }
 
   enter(agreed: Agreed): void {

@@ -19,10 +19,11 @@ import {
   optionHeaderLength,
 } from '../protocol/handshake.ts';
 import { HandshakeFlag, Option } from '../protocol/numbers.ts';
+import type { TlsAcceptor } from '../tls/accept.ts';
 import type { MetaContext } from './contexts.ts';
 import { type ServedExport, transmissionFlags } from './export.ts';
 import { heldReplies, maxOptionLength, maxOptions, optionsPerListedExport } from './limits.ts';
-import { answerOption, type Negotiation } from './options.ts';
+import { answerOption, type Negotiation, newNegotiation } from './options.ts';
 import type { Receiver } from './receiver.ts';
 
 /** What a client has agreed on with the server when the transmission begins. */
@@ -40,11 +41,15 @@ export interface HandshakeHost {
   readonly multiple: boolean;
   /** The server is being stopped. */
   readonly stopping: boolean;
+  /** Undefined: there is no TLS. */
+  readonly tls: TlsAcceptor | undefined;
   send(bytes: Buffer): void;
   /** Bytes of replies that the client has not taken yet. */
   readonly held: number;
   /** Receiving may go on. */
   unblocked(): void;
+  /** Begins TLS; calls `secured` of the handshake when all is encrypted. */
+  secure(): void;
   /** The client has chosen: what follows are requests. */
   enter(agreed: Agreed): void;
   /** Hears of failures that are bugs of ours. */
@@ -61,10 +66,11 @@ const ourFlags = HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes;
 export class Handshake {
   readonly #host: HandshakeHost;
   readonly #receiver: Receiver;
-  readonly #negotiation: Negotiation = { structured: false, selection: undefined, listed: 0 };
+  #negotiation: Negotiation = newNegotiation(false);
   #clientFlags: number | undefined;
   #options = 0;
   #over = false;
+  #securing = false;
   #blocked = false;
 
   constructor(host: HandshakeHost, receiver: Receiver) {
@@ -75,14 +81,14 @@ export class Handshake {
 
   /** True: nothing may be received until `unblocked`. */
   get blocked(): boolean {
-    return this.#blocked || this.#over;
+    return this.#blocked || this.#over || this.#securing;
   }
 
   /** Takes all options that have arrived, unless the client leaves the answers lying. */
   pump(): void {
     this.#blocked = false;
     try {
-      while (!this.#over && this.#step()) {}
+      while (!this.#over && !this.#securing && this.#step()) {}
     } catch (error) {
       // After a wrong magic number nothing can be told apart any more. Anything else is a bug.
       if (!isDiskError(error, 'protocol')) this.#host.report(error);
@@ -92,10 +98,18 @@ export class Handshake {
 
   /** Something that blocked may be gone. */
   readonly retry = (): void => {
-    if (!this.#blocked || this.#over) return;
+    if (!this.#blocked || this.#over || this.#securing) return;
     this.pump();
     if (!this.blocked) this.#host.unblocked();
   };
+
+  /** All is encrypted from here on. What was agreed on in plain text may be somebody else's word. */
+  secured(): void {
+    if (this.#over) return;
+    this.#securing = false;
+    this.#negotiation = newNegotiation(true);
+    this.#host.unblocked();
+  }
 
   /** The connection is gone. */
   closed(): void {
@@ -154,11 +168,19 @@ export class Handshake {
       return;
     }
     const answer = answerOption(option, data, this.#negotiation, this.#host);
+    if (answer.outcome === 'secure' && this.#receiver.available > 0) {
+      // Sent before we had agreed to TLS, perhaps by somebody else, so that it would pass for encrypted.
+      this.#quit();
+      return;
+    }
     const replies = answer.replies.map(({ type, data: told }) => encodeOptionReply(option, type, told));
     this.#host.send(Buffer.concat(replies));
     if (answer.outcome === 'abort') {
       this.#over = true;
       this.#host.end();
+    } else if (answer.outcome === 'secure') {
+      this.#securing = true;
+      this.#host.secure();
     } else if (answer.outcome) {
       this.#enter(answer.outcome);
     }
@@ -167,7 +189,8 @@ export class Handshake {
   /** EXPORT_NAME, which can be answered only by going on or by hanging up. */
   #chooseByName(data: Uint8Array): void {
     const served = this.#host.exports.get(Buffer.from(data).toString('utf8'));
-    if (served === undefined || this.#host.stopping) {
+    const isTooEarly = this.#host.tls?.required && !this.#negotiation.secure;
+    if (served === undefined || this.#host.stopping || isTooEarly) {
       this.#quit();
       return;
     }

@@ -6,6 +6,8 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { BlockDevice } from '@strata/block';
+import { TlsAcceptor } from '../tls/accept.ts';
+import type { ServerTls } from '../tls/credentials.ts';
 import { Budget } from './budget.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
@@ -45,6 +47,8 @@ export interface ListenOptions {
   readonly address: ListenAddress;
   /** Clients that are served at a time, 100 if not given; more wait. With 1, clients are not told that they may connect often. */
   readonly maxConnections?: number;
+  /** Not given: everything is plain text. */
+  readonly tls?: ServerTls;
   /** How long a client may take to choose an export; 10 s if not given. */
   readonly handshakeTimeoutMs?: number;
   /** How long a client may hold memory, or keep a place by not taking its answers, that others wait for; 60 s if not given. */
@@ -78,6 +82,7 @@ export interface NbdServer extends AsyncDisposable {
 /**
  * Serves disks over NBD. They stay the caller's, and must stay open until `close` has resolved.
  * @throws {DiskError} busy, exists, denied, not-found, limit, io for the address
+ * @throws {DiskError} invalid for TLS credentials that cannot be used
  * @throws {RangeError} for two exports of one name
  */
 export async function listen(options: ListenOptions): Promise<NbdServer> {
@@ -91,6 +96,7 @@ class RunningServer implements NbdServer, ConnectionHost {
   readonly multiple: boolean;
   readonly handshakeTimeoutMs: number;
   readonly resources: ConnectionHost['resources'];
+  readonly tls: TlsAcceptor | undefined;
   readonly #maxConnections: number;
   readonly #stalledMs: number;
   readonly #server: Server;
@@ -111,6 +117,7 @@ class RunningServer implements NbdServer, ConnectionHost {
     if (this.exports.size !== options.exports.length) throw new RangeError('two exports have one name');
     this.#maxConnections = options.maxConnections ?? defaultConnections;
     this.#stalledMs = options.stalledMs ?? stalledMs;
+    this.tls = options.tls && new TlsAcceptor(options.tls);
     this.multiple = this.#maxConnections !== 1;
     this.observer = options.observer ?? {};
     this.handshakeTimeoutMs = options.handshakeTimeoutMs ?? handshakeTimeoutMs;

@@ -17,6 +17,7 @@ import {
   type Info,
 } from '../protocol/options.ts';
 import { printable } from '../protocol/text.ts';
+import type { TlsAcceptor } from '../tls/accept.ts';
 import { type MetaContext, matchesQuery } from './contexts.ts';
 import { type ServedExport, transmissionFlags } from './export.ts';
 
@@ -29,6 +30,13 @@ export interface Negotiation {
     | undefined;
   /** Exports that LIST has named. */
   listed: number;
+  /** All that is said goes through TLS. */
+  readonly secure: boolean;
+}
+
+/** What is agreed on at the start, and again when TLS has begun: nothing that was said before it counts. */
+export function newNegotiation(secure: boolean): Negotiation {
+  return { structured: false, selection: undefined, listed: 0, secure };
 }
 
 /** What the answers depend on. */
@@ -36,6 +44,7 @@ export interface OptionHost {
   readonly exports: ReadonlyMap<string, ServedExport>;
   readonly multiple: boolean;
   readonly stopping: boolean;
+  readonly tls: TlsAcceptor | undefined;
 }
 
 /** One reply to an option. */
@@ -45,11 +54,11 @@ interface Reply {
   readonly data?: Uint8Array;
 }
 
-/** All replies to an option, and what comes after them if the handshake is over. */
+/** All replies to an option, and what comes after them if that is not another option. */
 export interface OptionAnswer {
   readonly replies: readonly Reply[];
-  /** The export that was chosen, or the client's goodbye. */
-  readonly outcome?: ServedExport | 'abort';
+  /** The export that was chosen, the client's goodbye, or TLS. */
+  readonly outcome?: ServedExport | 'abort' | 'secure';
 }
 
 type Handler = (data: Uint8Array, negotiation: Negotiation, host: OptionHost) => OptionAnswer;
@@ -83,7 +92,10 @@ const list: Handler = (_data, negotiation, host) => {
   return { replies: [...servers, ack] };
 };
 
-const startTls: Handler = () => refuse(OptionReply.errPolicy, 'TLS not configured');
+const startTls: Handler = (_data, negotiation, { tls }) => {
+  if (negotiation.secure) return invalid('TLS already enabled');
+  return tls ? { replies: [ack], outcome: 'secure' } : refuse(OptionReply.errPolicy, 'TLS not configured');
+};
 
 const structuredReply: Handler = (_data, negotiation) => {
   if (negotiation.structured) return invalid('structured reply already negotiated');
@@ -161,6 +173,9 @@ export function answerOption(
 ): OptionAnswer {
   if (host.stopping && option !== Option.abort) {
     return refuse(OptionReply.errShutdown, 'the server is being stopped');
+  }
+  if (host.tls?.required && !negotiation.secure && option !== Option.startTls && option !== Option.abort) {
+    return refuse(OptionReply.errTlsRequired, `Option 0x${option.toString(16)} not permitted before TLS`);
   }
   const row = rows.get(option);
   if (row === undefined) return refuse(OptionReply.errUnsupported, `Unsupported option ${option}`);

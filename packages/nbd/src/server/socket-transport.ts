@@ -5,8 +5,14 @@
  * again over its handle. The handle is not a documented property: this is the only file that touches it. Where
  * it is missing or does not do what is expected, chunks are received as 'data' events and copied, which is
  * slower and otherwise the same.
+ *
+ * TLS goes on top of whichever socket there is (`wire/in-place.ts` does for it what `onread` does here).
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import { receiveInPlace } from '../wire/in-place.ts';
+import { SerialWriter } from '../wire/serial-writer.ts';
+import { Spill } from './spill.ts';
 import type { Transport, TransportListener } from './transport.ts';
 
 /** Of the accepted socket, as far as it is needed. */
@@ -30,21 +36,53 @@ export function socketTransport(
   options: SocketTransportOptions = {},
 ): Transport {
   const inPlace = options.inPlace !== false && rebuilt(accepted, listener);
-  const socket = inPlace || accepted;
-  socket.on('error', () => undefined);
-  socket.on('end', () => listener.ended());
-  socket.on('close', () => listener.closed());
-  if (!inPlace) copyChunks(socket, listener);
-  socket.resume();
+  const plain = inPlace || accepted;
+  const spill = new Spill(listener);
+  plain.on('error', () => undefined);
+  plain.on('end', () => listener.ended());
+  plain.on('close', () => listener.closed());
+  if (!inPlace) spill.attach(plain);
+  plain.resume();
+  let socket = plain;
+  let writer: SerialWriter | undefined;
+  let isSecuring = false;
   return {
     write: (bytes, sent) => {
-      if (socket.writable) socket.write(bytes, sent);
+      if (writer) writer.write(bytes, sent);
+      else if (socket.writable) socket.write(bytes, sent);
       else process.nextTick(sent);
     },
-    pause: () => socket.pause(),
-    resume: () => socket.resume(),
-    end: () => socket.end(() => socket.destroy()),
-    destroy: () => socket.destroy(),
+    secure: (acceptor, secured) => {
+      if (!inPlace && !spill.detach(plain)) {
+        plain.destroy();
+        return;
+      }
+      isSecuring = true;
+      acceptor.accept(plain, (secure) => {
+        isSecuring = false;
+        socket = secure;
+        writer = new SerialWriter(secure);
+        receiveSecure(secure, listener, spill, options);
+        secured();
+      });
+    },
+    pause: () => {
+      if (isSecuring) return;
+      spill.pause();
+      socket.pause();
+    },
+    resume: () => {
+      socket.resume();
+      spill.resume();
+    },
+    end: () => {
+      if (writer) writer.end(() => socket.destroy());
+      else socket.end(() => socket.destroy());
+    },
+    destroy: () => {
+      spill.pause();
+      socket.destroy();
+    },
   };
 }
 
@@ -65,19 +103,15 @@ function rebuilt(accepted: Socket, listener: TransportListener): Socket | undefi
   return new Socket({ handle, onread, allowHalfOpen: true } as unknown as SocketConstructorOpts);
 }
 
-function copyChunks(socket: Socket, listener: TransportListener): void {
-  let rest: Buffer | undefined;
-  const deliver = (): void => {
-    while (rest !== undefined && !socket.isPaused() && !socket.destroyed) {
-      const space = listener.space();
-      const length = rest.copy(space);
-      rest = length < rest.length ? rest.subarray(length) : undefined;
-      listener.received(length);
-    }
-  };
-  socket.on('data', (chunk: Buffer) => {
-    rest = rest === undefined ? chunk : Buffer.concat([rest, chunk]);
-    deliver();
-  });
-  socket.on('resume', deliver);
+/** Receives what was decrypted. A record that was taken before a pause may come out of it afterwards, and is kept. */
+function receiveSecure(
+  secure: TLSSocket,
+  listener: TransportListener,
+  spill: Spill,
+  options: SocketTransportOptions,
+): void {
+  spill.pause();
+  secure.on('end', () => listener.ended());
+  const inPlace = options.inPlace !== false && receiveInPlace(secure, spill.onRead);
+  if (!inPlace) spill.attach(secure);
 }

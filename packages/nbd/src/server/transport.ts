@@ -1,9 +1,10 @@
 /**
- * How bytes come and go: all that a connection needs of a socket, plain or (later) TLS.
+ * How bytes come and go: all that a connection needs of a socket, plain or TLS.
  *
  * Bytes are put where the listener wants them, so that a payload is received in one piece and parsed where
  * it lies.
  */
+import type { TlsAcceptor } from '../tls/accept.ts';
 
 /** A stream of bytes in both directions. */
 export interface Transport {
@@ -12,6 +13,12 @@ export interface Transport {
    * lost. After the end it does nothing but call `sent`.
    */
   write(bytes: Buffer, sent: () => void): void;
+  /**
+   * From here on all is encrypted: what was written before still goes out plain, and nothing that was received
+   * plain may be left. `secured` is called when the handshake is over, if it succeeds, and the connection is gone
+   * otherwise; until then nothing may be written. Receiving is paused when `secured` is called.
+   */
+  secure(acceptor: TlsAcceptor, secured: () => void): void;
   /** Receives nothing more until `resume`. */
   pause(): void;
   resume(): void;

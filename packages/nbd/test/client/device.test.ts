@@ -404,7 +404,7 @@ test('what cannot be reached says why', async () => {
     openNbd(uri(`/${'x'.repeat(107)}`)),
     (error) => isDiskError(error, 'invalid') && /too long/.test(error.message),
   );
-  await assert.rejects(openNbd('nbds://localhost/'), (error) => isDiskError(error, 'not-supported'));
+  await assert.rejects(openNbd('nbd+vsock://2/'), (error) => isDiskError(error, 'not-supported'));
 });
 
 test('a server that never speaks is given up at the deadline or the signal', async () => {

@@ -29,6 +29,10 @@ export class FakeTransport implements Transport {
     for (const sent of this.#held.splice(0)) sent();
   }
 
+  secure(): void {
+    throw new Error('a session does not begin TLS');
+  }
+
   async end(): Promise<void> {
     this.hasEnded = true;
   }

@@ -201,7 +201,7 @@ const refusals: readonly (readonly [number, ErrorCode, RegExp])[] = [
   [0x80000002, 'denied', /Denied by server/],
   [0x80000003, 'invalid', /Invalid parameters/],
   [0x80000004, 'not-supported', /lacks support/],
-  [0x80000005, 'not-supported', /requires TLS/],
+  [0x80000005, 'denied', /TLS negotiation required before option 7/],
   [0x80000006, 'not-found', /Requested export not available/],
   [0x80000007, 'closed', /shutting down/],
   [0x80000008, 'not-supported', /block sizes/],
@@ -234,7 +234,7 @@ for (const [type, code, words] of refusals) {
 
 for (const option of [8, 10]) {
   for (const [type, code] of [
-    [0x80000005, 'not-supported'],
+    [0x80000005, 'denied'],
     [0x80000007, 'closed'],
   ] as const) {
     test(`option ${option} refused with 0x${type.toString(16)} ends the negotiation`, () => {

@@ -40,6 +40,11 @@ export function converse<T>(
   let incoming = server(Buffer.alloc(0));
   let step = negotiation.next();
   while (!step.done) {
+    if ('secure' in step.value) {
+      sent.push(Buffer.from('TLS'));
+      step = negotiation.next(Buffer.alloc(0));
+      continue;
+    }
     const { send, take } = step.value;
     if (send !== undefined && send.length > 0) {
       sent.push(Buffer.from(send));

@@ -27,6 +27,12 @@ export async function rawClient(target: string | number): Promise<RawClient> {
   const socket = typeof target === 'string' ? connect(target) : connect(target, '127.0.0.1');
   socket.on('error', () => undefined);
   await Promise.race([once(socket, 'connect'), once(socket, 'close')]);
+  return rawClientOn(socket);
+}
+
+/** A client on a socket that is connected. */
+export function rawClientOn(socket: Socket): RawClient {
+  socket.on('error', () => undefined);
   let chunks: Buffer[] = [];
   let waiting = 0;
   let ended = false;
