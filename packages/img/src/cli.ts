@@ -19,6 +19,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   convert: async () => (await import('./commands/convert.ts')).convert,
   compare: async () => (await import('./commands/compare.ts')).compare,
   check: async () => (await import('./commands/check.ts')).check,
+  snapshot: async () => (await import('./commands/snapshot.ts')).snapshot,
   serve: async () => (await import('./commands/serve.ts')).serve,
 };
 

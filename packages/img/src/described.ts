@@ -80,15 +80,19 @@ export function describedOpening(top: FormatNode, wish: DescribedWish): Opening 
   };
 }
 
-/** The file of the image `node` alone, opened to look into it. @throws {DiskError} */
-export async function openDescribed(node: FormatNode, wish: DescribedWish) {
+/** The file of the image `node` alone, opened by `open` to look into it or to change it. @throws {DiskError} */
+export async function openDescribed<Host extends HostSource>(
+  node: FormatNode,
+  wish: DescribedWish,
+  open: (places: Places, name: string) => Promise<Place<Host>>,
+) {
   if (typeof node.backing === 'object') {
     const driver = `Block format '${node.driver}'`;
     throw new DiskError('invalid', `${driver} does not support the option 'backing.driver'`);
   }
   shareOf(node, wish.share);
   const { name } = fileOf(node, wish.objects);
-  const place = await placesOf(new Map([[name, node]]), wish).openSource(name);
+  const place = await open(placesOf(new Map([[name, node]]), wish), name);
   return { place, support: supportOf(node, wish.objects), shown: describedName(node) };
 }
 

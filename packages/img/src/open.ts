@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import {
   type BlockSource,
   DiskError,
+  type HostFile,
   type HostSource,
   isDiskError,
   type SnapshotChoice,
@@ -20,6 +21,7 @@ import {
   openingSentence,
   openWritableChain,
   type Place,
+  type Places,
   probe,
   schemeOf,
   type WritableChain,
@@ -186,15 +188,38 @@ export interface OpenedImage extends AsyncDisposable {
   readonly realPath: string | undefined;
 }
 
+/** The same, opened to be changed. */
+export interface OpenedFile extends OpenedImage {
+  readonly host: HostFile;
+}
+
 /** @throws {CommandError} */
-export async function openImage(name: string, wish: Omit<Wish, 'allow'>): Promise<OpenedImage> {
+export function openImage(name: string, wish: Omit<Wish, 'allow'>): Promise<OpenedImage> {
+  return openAlone(name, wish, 'read', (places, place) => places.openSource(place));
+}
+
+/** @throws {CommandError} */
+export async function openImageFile(name: string, wish: Omit<Wish, 'allow'>): Promise<OpenedFile> {
+  if (wish.share) {
+    const message = 'force-share=on can only be used with read-only images';
+    throw cannotOpen(name, new DiskError('invalid', message));
+  }
+  return openAlone(name, wish, 'write', (places, place) => places.openFile(place));
+}
+
+async function openAlone<Host extends HostSource>(
+  name: string,
+  wish: Omit<Wish, 'allow'>,
+  access: 'read' | 'write',
+  open: OpenPlace<Host>,
+): Promise<OpenedImage & { readonly host: Host }> {
   try {
-    const { place, support, shown } = await imageAt(name, { ...wish, allow: [] });
+    const { place, support, shown } = await imageAt(name, { ...wish, allow: [] }, open);
     const { host, realPath } = place;
     try {
       const found = support ?? (await supportOf(host, wish.format));
       const { exclusive } = found.format;
-      await place.lock({ access: 'read', exclusive, share: wish.share ?? false });
+      await place.lock({ access, exclusive, share: wish.share ?? false });
       const dispose = () => host[Symbol.asyncDispose]();
       const filename = shown ?? host.path ?? name;
       return { filename, support: found, host, realPath, [Symbol.asyncDispose]: dispose };
@@ -207,20 +232,27 @@ export async function openImage(name: string, wish: Omit<Wish, 'allow'>): Promis
   }
 }
 
+/** Opens a place, for reading or for writing. */
+type OpenPlace<Host extends HostSource> = (places: Places, name: string) => Promise<Place<Host>>;
+
 /** The file of one image, with what a description says of it. */
-interface ImageAt {
-  readonly place: Place<HostSource>;
+interface ImageAt<Host extends HostSource> {
+  readonly place: Place<Host>;
   readonly support: FormatSupport | undefined;
   readonly shown: string | undefined;
 }
 
-async function imageAt(text: string, wish: Wish): Promise<ImageAt> {
+async function imageAt<Host extends HostSource>(
+  text: string,
+  wish: Wish,
+  open: OpenPlace<Host>,
+): Promise<ImageAt<Host>> {
   const node = describedImage(text, wish);
   if (node === undefined) {
-    const place = await typedPlaces(mannerOf(wish)).openSource(text);
+    const place = await open(typedPlaces(mannerOf(wish)), text);
     return { place, support: undefined, shown: undefined };
   }
-  return openDescribed(node, describedWish(wish));
+  return openDescribed(node, describedWish(wish), open);
 }
 
 async function supportOf(host: HostSource, named: string | undefined): Promise<FormatSupport> {

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { main } from '../src/cli.ts';
 import { recordingTerminal } from './recording-terminal.ts';
 
-const verbs = ['create', 'info', 'map', 'commit', 'convert', 'compare', 'check', 'serve'];
+const verbs = ['create', 'info', 'map', 'commit', 'convert', 'compare', 'check', 'snapshot', 'serve'];
 
 async function img(...words: readonly string[]) {
   const terminal = recordingTerminal();

@@ -74,6 +74,9 @@ export const Autoclear = {
   rawData: 1n << 1n,
 } as const;
 
+/** All autoclear features that this package can name. */
+export const KNOWN_AUTOCLEAR = 0x3n;
+
 /** The values of the header's `crypt_method`. */
 export const Encryption = { none: 0, aes: 1, luks: 2 } as const;
 

@@ -8,7 +8,7 @@
  */
 import { DiskError } from '@strata/block';
 import { encodeExtensions } from './extensions.ts';
-import { MAGIC } from './format.ts';
+import { KNOWN_AUTOCLEAR, MAGIC } from './format.ts';
 import { type Header, KNOWN_LENGTH, V2_LENGTH } from './header.ts';
 
 /**
@@ -86,6 +86,36 @@ export function snapshotsPatch(count: number, at: number): HeaderPatch {
     bytes.writeUInt32BE(count, 0);
     bytes.writeBigUInt64BE(BigInt(at), 4);
   });
+}
+
+/** What a header leads to, all of which `structuresPatch` switches at once. */
+export type HeaderStructures = Pick<
+  Header,
+  | 'version'
+  | 'size'
+  | 'l1Entries'
+  | 'l1At'
+  | 'refcountTableAt'
+  | 'refcountTableClusters'
+  | 'snapshotCount'
+  | 'snapshotsAt'
+>;
+
+/**
+ * Switches to other tables of all kinds at once. `sector` is the file's first one: fields between those of
+ * the tables stay, and of the autoclear features those that we know.
+ */
+export function structuresPatch(next: HeaderStructures, sector: Uint8Array): HeaderPatch {
+  const bytes = Buffer.from(sector.subarray(0, next.version === 3 ? 96 : 72));
+  const patches = [
+    sizePatch(next.size),
+    l1Patch(next.l1Entries, next.l1At),
+    refcountTablePatch(next.refcountTableAt, next.refcountTableClusters),
+    snapshotsPatch(next.snapshotCount, next.snapshotsAt),
+  ];
+  for (const patch of patches) bytes.set(patch.bytes, patch.offset);
+  if (next.version === 3) bytes.writeBigUInt64BE(bytes.readBigUInt64BE(88) & KNOWN_AUTOCLEAR, 88);
+  return { offset: 24, bytes: bytes.subarray(24) };
 }
 
 /** Changes the feature bits, all three fields at once. For version 3 only: version 2 has none. */

@@ -59,7 +59,6 @@ export function tablesOf(
 /** An image opened for writing. */
 export class Image {
   readonly file: HostFile;
-  readonly header: Header;
   readonly geometry: Geometry;
   readonly hasBacking: boolean;
   readonly l2: ClusterTables;
@@ -83,6 +82,7 @@ export class Image {
   readonly scratch = new Scratch();
   /** Bytes the guest sees. */
   size: number;
+  #header: Header;
   #prepared = false;
   #closing = false;
   #preparing: Promise<void> | undefined;
@@ -103,7 +103,7 @@ export class Image {
         : externalSpace(dataFile, geometry);
     this.file = file;
     this.codec = codecOf(header.compressionType);
-    this.header = header;
+    this.#header = header;
     this.geometry = geometry;
     this.hasBacking = backingOf(header) !== undefined;
     this.l2 = l2;
@@ -119,6 +119,11 @@ export class Image {
     const { compressed } = this.reader;
     this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, space, compressed });
     this.size = header.size;
+  }
+
+  /** The header as it was when the image was opened, or when its structures were last replaced. */
+  get header(): Header {
+    return this.#header;
   }
 
   /** True while the file is ready for changes: the first one that holds clusters makes it so. */
@@ -161,6 +166,38 @@ export class Image {
   /** Runs `change`, prepared, while nothing else changes. */
   async holdAll(change: () => Promise<void>): Promise<void> {
     await this.holding(await this.ranges.acquire(0, Number.POSITIVE_INFINITY), change);
+  }
+
+  /**
+   * Runs `change` while nothing else changes and the file holds all that memory does. What `change` does must
+   * leave the disk's content and with it the bitmaps right: autoclear features stay as they are.
+   */
+  async holdSettled(change: () => Promise<void>): Promise<void> {
+    const hold = await this.ranges.acquire(0, Number.POSITIVE_INFINITY);
+    try {
+      if (this.#broken !== undefined) throw this.#broken;
+      this.structures.checkHeader();
+      do await this.barrier.run();
+      while (this.barrier.isNeeded);
+      await this.barrier.exclusively(change);
+    } finally {
+      hold.release();
+    }
+  }
+
+  /** Forgets all structures in memory: `header`, which is in the file, leads to others. */
+  adopt(header: Header): void {
+    const { l2, refcounts, geometry } = this;
+    this.#header = header;
+    this.size = header.size;
+    l2.forgetAll();
+    l2.parent.adopt(header.l1At, header.l1Entries);
+    refcounts.blocks.forgetAll();
+    const words = header.refcountTableClusters * geometry.wordsPerCluster;
+    refcounts.table.adopt(header.refcountTableAt, words);
+    this.reader.compressed.forgetAll();
+    this.structures.follow(header);
+    this.allocator.restart(this.file.size);
   }
 
   /** Runs `change`, prepared, and ends the hold. */

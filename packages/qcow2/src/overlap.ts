@@ -24,7 +24,7 @@ type Structure =
 /** Knows where the structures of one image are. */
 export class Structures {
   readonly #geometry: Geometry;
-  readonly #header: Header;
+  #header: Header;
   readonly #l2: ClusterTables;
   readonly #refcounts: Refcounts;
 
@@ -35,8 +35,13 @@ export class Structures {
     this.#refcounts = refcounts;
   }
 
+  /** From now on the snapshot table is where `header` says. */
+  follow(header: Header): void {
+    this.#header = header;
+  }
+
   /** The structure that `length` bytes at `at` would damage, if they are not the structure `self`. */
-  at(at: number, length: number, self?: Structure): Structure | undefined {
+  at(at: number, length: number, self?: Structure | 'metadata'): Structure | undefined {
     const { clusterSize } = this.#geometry;
     const { table, blocks } = this.#refcounts;
     const { snapshotsAt, snapshotCount } = this.#header;
@@ -54,7 +59,7 @@ export class Structures {
   }
 
   /** @throws {DiskError} corrupt if bytes at `at`, guest data or the structure `self`, would damage another one */
-  check(at: number, length: number, self?: Structure): void {
+  check(at: number, length: number, self?: Structure | 'metadata'): void {
     const structure = this.at(at, length, self);
     if (structure === undefined) return;
     const message = `Preventing invalid write on ${self ?? 'metadata'} (overlaps with ${structure})`;

@@ -35,6 +35,9 @@ export interface SnapshotEntry {
   readonly icount: bigint | undefined;
   /** Bytes of extra data. Version 3 demands 16 at least. */
   readonly extraSize: number;
+  /** Where the entry starts in the table, and where it ends. */
+  readonly start: number;
+  readonly end: number;
 }
 
 /** A snapshot of the list. */
@@ -88,6 +91,7 @@ export async function readSnapshotTable(file: HostSource, at: number, count: num
 }
 
 async function readEntry(reader: EntryReader): Promise<SnapshotEntry | undefined> {
+  const start = reader.offset;
   const fixed = await reader.take(FIXED);
   const l1At = fixed.readBigUInt64BE(0);
   const l1Entries = fixed.readUInt32BE(8);
@@ -117,6 +121,8 @@ async function readEntry(reader: EntryReader): Promise<SnapshotEntry | undefined
     extraSize,
     id: textOf(await reader.take(idLength)),
     name: textOf(await reader.take(nameLength)),
+    start,
+    end: reader.offset,
   };
 }
 
@@ -148,7 +154,7 @@ export async function listSnapshots(file: HostSource, header: Header): Promise<r
 }
 
 /** The entry that is meant; undefined if there is none. */
-function findSnapshot<Entry extends Pick<SnapshotEntry, 'id' | 'name'>>(
+export function findSnapshot<Entry extends Pick<SnapshotEntry, 'id' | 'name'>>(
   entries: readonly Entry[],
   choice: SnapshotChoice,
 ): Entry | undefined {
@@ -189,7 +195,7 @@ export async function l1OfSnapshot(
 }
 
 /** Where a snapshot's L1 table is. @throws {DiskError} corrupt, limit */
-function judgeL1(header: Header, { l1At, l1Entries }: SnapshotEntry): HostOffset {
+export function judgeL1(header: Header, { l1At, l1Entries }: SnapshotEntry): HostOffset {
   const where = { op: 'snapshot', spec: SPEC };
   const bytes = l1Entries * 8;
   if (bytes > MAX_L1_BYTES) throw new DiskError('limit', 'Snapshot L1 table too large', where);

@@ -221,6 +221,7 @@ export class ClusterTables {
   }
 
   async #read(index: number): Promise<void> {
+    if (index >= this.parent.entries) return;
     await this.parent.load(index);
     const entry = this.#describe(index);
     if (entry.kind === 'corrupt') {
@@ -230,7 +231,9 @@ export class ClusterTables {
     if (entry.kind === 'none') return;
     const bytes = new Uint8Array(this.#tableBytes);
     if (!this.#file.tryRead(bytes, entry.at)) await this.#file.read(bytes, entry.at);
-    // While we read, the entry may have come to lead elsewhere; what we have is then not the table any more.
+    // While we read, the entry may have come to lead elsewhere, or the parent have been replaced; what we
+    // have is then not the table any more.
+    if (index >= this.parent.entries || !this.parent.isLoaded(index)) return;
     const now = this.#describe(index);
     if (this.peek(index) !== undefined || now.kind !== 'table' || now.at !== entry.at) return;
     if (!this.#places.has(entry.at)) this.#places.set(entry.at, index);

@@ -1,9 +1,12 @@
 /** qcow2 images for the command: options of `-o` into options of the library, facts and findings into reports. */
 import { DiskError, type HostSource } from '@strata/block';
 import {
+  applySnapshot,
   type CreateQcow2Options,
   checkImage,
   createQcow2,
+  createSnapshot,
+  deleteSnapshot,
   type Qcow2Info,
   qcow2Format,
   readInfo,
@@ -24,6 +27,15 @@ export const qcow2Support: FormatSupport = {
     return true;
   },
   describe: async (file) => factsOf(await readInfo(file)),
+  snapshots: {
+    create: (file, name, date) => {
+      const milliseconds = date.getTime();
+      const dateSeconds = Math.floor(milliseconds / 1000);
+      return createSnapshot(file, { name, dateSeconds, dateNanoseconds: (milliseconds % 1000) * 1_000_000 });
+    },
+    apply: (file, idOrName) => applySnapshot(file, { idOrName }),
+    remove: (file, name) => deleteSnapshot(file, { id: undefined, name }),
+  },
   check,
 };
 

@@ -19,6 +19,7 @@ export const rawSupport: FormatSupport = {
   configure,
   create,
   describe: (file) => describe(file, raw),
+  snapshots: undefined,
   check: undefined,
 };
 

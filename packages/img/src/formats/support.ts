@@ -26,8 +26,19 @@ export interface FormatSupport {
   create(file: HostFile, image: NewImage): Promise<boolean>;
   /** The facts of an image, read from its own file alone. @throws {DiskError} corrupt, limit, not-supported */
   describe(file: HostSource): Promise<ImageFacts>;
+  /** Keeps states of a disk inside its image; undefined if the format cannot. */
+  readonly snapshots: SnapshotSupport | undefined;
   /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
   readonly check: ((file: HostSource) => Promise<CheckOutcome>) | undefined;
+}
+
+/** Internal snapshots. All of it throws DiskErrors. */
+export interface SnapshotSupport {
+  create(file: HostFile, name: string, date: Date): Promise<void>;
+  /** Makes the disk what the snapshot with this id or name keeps. */
+  apply(file: HostFile, idOrName: string): Promise<void>;
+  /** Removes the first snapshot with this name. */
+  remove(file: HostFile, name: string): Promise<void>;
 }
 
 /** What a new image is to be. */

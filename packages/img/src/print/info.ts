@@ -6,6 +6,7 @@
  */
 import { formatSize } from '@strata/block';
 import { isList, type Json, type JsonObject, orderedMembers } from './json.ts';
+import { type SnapshotReport, snapshotLines } from './snapshots.ts';
 
 /** The facts of one image. What is undefined is not printed. */
 export interface ImageReport {
@@ -31,18 +32,6 @@ export interface BackingReport {
   readonly format: string | undefined;
   /** The name as it would be opened; undefined if there is no way to tell. */
   readonly fullName: string | undefined;
-}
-
-/** An internal snapshot. */
-export interface SnapshotReport {
-  readonly id: string;
-  readonly name: string;
-  readonly vmStateSize: number;
-  readonly dateSeconds: number;
-  readonly dateNanoseconds: number;
-  readonly clockSeconds: number;
-  readonly clockNanoseconds: number;
-  readonly icount: number | undefined;
 }
 
 /** The report as an object. */
@@ -90,7 +79,7 @@ export function infoText(report: ImageReport): string {
   if (report.clusterSize !== undefined) lines.push(`cluster_size: ${report.clusterSize}`);
   if (report.dirty) lines.push('cleanly shut down: no');
   if (backing) lines.push(...backingLines(backing));
-  if (snapshots.length > 0) lines.push('Snapshot list:', snapshotHead, ...snapshots.map(snapshotRow));
+  if (snapshots.length > 0) lines.push(...snapshotLines(snapshots));
   if (specific) lines.push('Format specific information:', ...memberLines(specific, 1));
   return `${lines.join('\n')}\n`;
 }
@@ -100,48 +89,6 @@ function backingLines({ name, format, fullName }: BackingReport): readonly strin
   if (fullName === undefined) line += ' (cannot determine actual path)';
   else if (fullName !== name) line += ` (actual path: ${fullName})`;
   return format === undefined ? [line] : [line, `backing file format: ${format}`];
-}
-
-const snapshotHead = snapshotColumns('ID', 'TAG', 'VM SIZE', 'DATE', 'VM CLOCK', 'ICOUNT');
-
-function snapshotColumns(
-  id: string,
-  tag: string,
-  size: string,
-  date: string,
-  clock: string,
-  icount: string,
-): string {
-  const left = `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)}`;
-  return `${left}${date.padStart(20)}${clock.padStart(13)}${icount.padStart(11)}`;
-}
-
-function snapshotRow(snapshot: SnapshotReport): string {
-  return snapshotColumns(
-    snapshot.id,
-    snapshot.name,
-    formatSize(snapshot.vmStateSize),
-    localDate(snapshot.dateSeconds),
-    clock(snapshot.clockSeconds, snapshot.clockNanoseconds),
-    snapshot.icount === undefined ? '' : String(snapshot.icount),
-  );
-}
-
-function localDate(seconds: number): string {
-  const date = new Date(seconds * 1000);
-  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()].map(twoDigits).join('-');
-  const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(twoDigits).join(':');
-  return `${day} ${time}`;
-}
-
-function clock(seconds: number, nanoseconds: number): string {
-  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
-  const milliseconds = Math.floor(nanoseconds / 1_000_000);
-  return `${parts.map(twoDigits).join(':')}.${String(milliseconds).padStart(3, '0')}`;
-}
-
-function twoDigits(value: number): string {
-  return String(value).padStart(2, '0');
 }
 
 /** An object as indented lines: a dash in a key is shown as a space, elements are numbered. */
