@@ -17,7 +17,7 @@ import {
   Lifetime,
   type Mapping,
 } from '@strata/block';
-import { type ClearSource, clearFile, clearSource } from './encrypted-host.ts';
+import { clearFile, clearSource } from './encrypted-host.ts';
 import { isLuks, SECTOR } from './format.ts';
 import type { LuksHeader } from './header.ts';
 import { openLuks } from './key-slots.ts';
@@ -74,7 +74,7 @@ export function diskSize(file: HostSource, header: Pick<LuksHeader, 'payloadSect
   throw new DiskError('corrupt', message, { offset: file.size });
 }
 
-function sourceOf(size: () => number, clear: ClearSource, lifetime: Lifetime): LayerSource {
+function sourceOf(size: () => number, clear: HostSource, lifetime: Lifetime): LayerSource {
   const tryMap = (offset: number, limit: number): Mapping => {
     lifetime.check();
     return { kind: 'encoded', length: Math.min(limit, size() - offset) };
@@ -103,7 +103,7 @@ function layerOf(file: HostFile, disk: Disk): Layer {
   const resize = async (wanted: number): Promise<void> => {
     if (wanted % SECTOR !== 0) throw new DiskError('invalid', 'The new size must be a multiple of 512');
     if (wanted > size) await clear.zero(size, wanted - size);
-    else await file.truncate(disk.start + wanted);
+    else await clear.truncate(wanted);
     size = wanted;
   };
   return {

@@ -9,6 +9,7 @@
  * Spec: qcow2.txt, "Header" and "Host cluster management".
  */
 import { type BackingReference, DiskError, type HostFile, isDiskError } from '@strata/block';
+import { encryptNew, type NewEncryption, planEncryption } from './encrypt.ts';
 import { encodeHigh, encodeLow, setEntry, tableOf, writeRefcount } from './entries.ts';
 import { noExtensions, qemuFeatureNames } from './extensions.ts';
 import {
@@ -61,8 +62,8 @@ export interface CreateQcow2Options {
   readonly dataFileRaw?: boolean;
   /** How clusters are compressed that are written so: `zlib`, which is what stands if not given, or `zstd`. */
   readonly compressionType?: string;
-  /** Not supported. */
-  readonly encryptFormat?: string;
+  /** Undefined: not encrypted. */
+  readonly encryption?: NewEncryption | undefined;
 }
 
 /**
@@ -72,6 +73,8 @@ export interface CreateQcow2Options {
  * @throws {DiskError} invalid, limit, no-space, not-supported, and what the file throws
  */
 export async function createQcow2(file: HostFile, options: CreateQcow2Options): Promise<void> {
+  const { encryption } = options;
+  const plan = encryption && (await planEncryption(encryption));
   const header = newHeader(options);
   const bytes = encodeHeader(header);
   const geometry = geometryOf(header);
@@ -95,6 +98,7 @@ export async function createQcow2(file: HostFile, options: CreateQcow2Options): 
   await file.flush();
   await file.write(bytes, 0);
   await file.flush();
+  if (plan !== undefined && encryption !== undefined) await encryptNew(file, plan, encryption.passphrase);
 }
 
 /** Makes the first `length` bytes zeros, and the file that long if it can be. */
@@ -256,7 +260,6 @@ function refuseUnsupported(options: CreateQcow2Options): void {
   const wanted: readonly (readonly [option: string, isWanted: boolean])[] = [
     [`preallocation=${preallocation}`, preallocation !== 'off'],
     ['data_file', options.dataFile !== undefined],
-    ['encryption', options.encryptFormat !== undefined],
   ];
   const refused = wanted.find(([, isWanted]) => isWanted);
   if (refused !== undefined)

@@ -80,6 +80,8 @@ async function compact(image: Image): Promise<boolean> {
   const { clusterSize, refcountBlockEntries, wordsPerCluster } = geometry;
   const l1 = image.l2.parent;
   const end = 3 + clustersFor(geometry, l1.entries * 8);
+  // The front may hold the LUKS header, which stays.
+  if (header.extensions.encryption !== undefined) return false;
   if (header.snapshotCount > 0 || end > refcountBlockEntries) return false;
   await refcounts.table.loadAll();
   const room = findRoom(image, end);

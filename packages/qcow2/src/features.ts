@@ -38,8 +38,9 @@ export function unsupportedFor(header: Header, use: 'read' | 'write'): DiskError
   const refuse = (message: string): DiskError => new DiskError('not-supported', message, { spec: SPEC });
   const contradiction = contradictionIn(header);
   if (contradiction !== undefined) return contradiction;
-  if (header.cryptMethod !== Encryption.none) return refuse('encrypted images are not supported yet');
   if (use === 'read') return undefined;
+  if (header.cryptMethod === Encryption.aes)
+    return refuse('images with the old AES encryption can be read, but not written');
   if (hasFeature(header, 'corrupt'))
     return new DiskError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', { spec: SPEC });
   if (hasFeature(header, 'dirty'))

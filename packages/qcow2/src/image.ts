@@ -18,6 +18,7 @@ import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
 import { type Codec, codecOf } from './codec/codec.ts';
 import { type DataSpace, externalSpace, ownSpace } from './data-space.ts';
+import type { EncryptionOptions, GuestCipher } from './encryption.ts';
 import { Autoclear } from './format.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { backingOf, type Header } from './header.ts';
@@ -33,7 +34,7 @@ import { ClusterTables } from './tables.ts';
 import { WordTable } from './word-table.ts';
 
 /** How an image is kept open. */
-export interface ImageOptions {
+export interface ImageOptions extends EncryptionOptions {
   /** Bytes of clean L2 tables to keep in memory; 32 MiB unless told. */
   readonly l2CacheBytes?: number;
   /** Punches clusters out of the file once nothing refers to them any more; false unless told. */
@@ -88,8 +89,17 @@ export class Image {
   #preparing: Promise<void> | undefined;
   #broken: DiskError | undefined;
 
-  /** @param dataFile the external data file, if the header asks for one; it stays the caller's */
-  constructor(file: HostFile, header: Header, options: ImageOptions, dataFile?: HostFile) {
+  /**
+   * @param dataFile the external data file, if the header asks for one; it stays the caller's
+   * @param cipher how guest data is enciphered, if it is
+   */
+  constructor(
+    file: HostFile,
+    header: Header,
+    options: ImageOptions,
+    dataFile?: HostFile,
+    cipher?: GuestCipher,
+  ) {
     const geometry = geometryOf(header);
     const { quarantine } = this;
     const l2 = tablesOf(file, header, geometry, options);
@@ -110,12 +120,12 @@ export class Image {
     this.refcounts = refcounts;
     this.structures = structures;
     this.allocator = allocator;
-    this.space = space;
+    this.space = cipher?.space(space) ?? space;
     this.isRawData = geometry.externalData && (header.autoclear & Autoclear.rawData) !== 0n;
     this.discardHost = discardHost;
     const data = space.file;
     this.barrier = new Barrier({ file, data, geometry, l2, refcounts, quarantine, allocator, discardHost });
-    this.reader = new Reader({ file, data, geometry, l2, refcounts, codec: this.codec });
+    this.reader = new Reader({ file, data, geometry, l2, refcounts, codec: this.codec, cipher });
     const { compressed } = this.reader;
     this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, space, compressed });
     this.size = header.size;

@@ -5,10 +5,12 @@
  * inside the image are handed on as text. It works on images that this version will not open.
  */
 import type { BackingReference, HostSource } from '@strata/block';
+import type { LuksInfo } from '@strata/luks';
 import { type BitmapEntry, listBitmaps } from './bitmaps.ts';
+import { encryptionFacts, methodOf } from './encryption.ts';
 import { textOf } from './extensions.ts';
 import { hasFeature } from './features.ts';
-import { Autoclear, Compatible, Compression, Encryption } from './format.ts';
+import { Autoclear, Compatible, Compression } from './format.ts';
 import { backingOf, type Header, readHeader } from './header.ts';
 import { listSnapshots, type Snapshot } from './snapshots.ts';
 
@@ -29,6 +31,8 @@ export interface Qcow2Info {
   /** Undefined if the guest's data lies in the image itself. */
   readonly dataFile: { readonly name: string | undefined; readonly raw: boolean } | undefined;
   readonly encryption: 'aes' | 'luks' | undefined;
+  /** What the LUKS header of an image that is encrypted with it tells without a passphrase. */
+  readonly luks: LuksInfo | undefined;
   readonly snapshots: readonly Snapshot[];
   readonly bitmaps: readonly BitmapEntry[];
   /** True: there are bitmaps, but a program that did not maintain them has written the image since. */
@@ -54,7 +58,8 @@ export async function readInfo(file: HostSource): Promise<Qcow2Info> {
     extendedL2: hasFeature(header, 'extendedL2'),
     backing: backingOf(header),
     dataFile: dataFileOf(header),
-    encryption: encryptionOf(header),
+    encryption: methodOf(header),
+    luks: await encryptionFacts(file, header),
     snapshots: await listSnapshots(file, header),
     bitmaps: await listBitmaps(file, header),
     staleBitmaps: header.extensions.staleBitmaps,
@@ -68,9 +73,4 @@ function dataFileOf(header: Header): Qcow2Info['dataFile'] {
     name: dataFile === undefined ? undefined : textOf(dataFile),
     raw: (header.autoclear & Autoclear.rawData) !== 0n,
   };
-}
-
-function encryptionOf(header: Header): Qcow2Info['encryption'] {
-  if (header.cryptMethod === Encryption.none) return undefined;
-  return header.cryptMethod === Encryption.aes ? 'aes' : 'luks';
 }

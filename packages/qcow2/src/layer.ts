@@ -22,6 +22,7 @@ import {
 import { codecOf } from './codec/codec.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
+import { type GuestCipher, openEncryption } from './encryption.ts';
 import { textOf } from './extensions.ts';
 import { hasFeature, unsupportedFor } from './features.ts';
 import { isQcow2 } from './format.ts';
@@ -48,13 +49,14 @@ class Qcow2Source implements LayerSource {
     data: HostSource,
     header: Header,
     options: ImageOptions,
-    l1: L1Place = header,
+    l1: L1Place,
+    cipher: GuestCipher | undefined,
   ) {
     const geometry = geometryOf(header);
     const l2 = tablesOf(file, l1, geometry, options);
     const refcounts = new Refcounts(file, geometry, header);
     const codec = codecOf(header.compressionType);
-    this.#reader = new Reader({ file, data, geometry, l2, refcounts, codec });
+    this.#reader = new Reader({ file, data, geometry, l2, refcounts, codec, cipher });
     this.size = header.size;
     this.backing = backingOf(header);
   }
@@ -86,8 +88,14 @@ class Qcow2Layer implements Layer {
   readonly caps: Capabilities;
   readonly #image: Image;
 
-  constructor(file: HostFile, header: Header, options: ImageOptions, dataFile: HostFile | undefined) {
-    this.#image = new Image(file, header, options, dataFile);
+  constructor(
+    file: HostFile,
+    header: Header,
+    options: ImageOptions,
+    dataFile: HostFile | undefined,
+    cipher: GuestCipher | undefined,
+  ) {
+    this.#image = new Image(file, header, options, dataFile, cipher);
     this.backing = backingOf(header);
     const hasZeros = header.version >= 3 || this.backing === undefined;
     this.caps = Object.freeze({
@@ -169,13 +177,15 @@ export function qcow2FormatWith(options: ImageOptions): ImageFormat {
       if (refusal !== undefined) throw refusal;
       const { snapshot } = opening;
       const l1 = snapshot === undefined ? header : await l1OfSnapshot(file, header, snapshot);
-      return new Qcow2Source(file, (await dataFileOf(header, opening)) ?? file, header, options, l1);
+      const cipher = await openEncryption(file, header, options);
+      return new Qcow2Source(file, (await dataFileOf(header, opening)) ?? file, header, options, l1, cipher);
     },
     open: async (file: HostFile, opening: OpenImageOptions<HostFile> = {}) => {
       const header = await readHeader(file);
       const refusal = unsupportedFor(header, 'write');
       if (refusal !== undefined) throw refusal;
-      return new Qcow2Layer(file, header, options, await dataFileOf(header, opening));
+      const cipher = await openEncryption(file, header, options);
+      return new Qcow2Layer(file, header, options, await dataFileOf(header, opening), cipher);
     },
   });
 }

@@ -6,6 +6,7 @@
 import { DiskError, type HostSource, type Mapping } from '@strata/block';
 import type { Codec } from './codec/codec.ts';
 import { CompressedReader } from './compress.ts';
+import type { GuestCipher, ReadClear } from './encryption.ts';
 import type { Geometry } from './geometry.ts';
 import {
   EntryForm,
@@ -33,14 +34,18 @@ export interface ReaderParts {
   readonly refcounts: Refcounts;
   /** Of compressed clusters. */
   readonly codec: Codec;
+  /** How guest data is enciphered, if it is. */
+  readonly cipher?: GuestCipher | undefined;
 }
 
 /** Reads one image. */
 export class Reader {
   readonly compressed: CompressedReader;
   readonly #parts: ReaderParts;
-  /** The entries are standard ones and lead into the image's own file. */
+  /** The entries are standard ones and lead into the image's own file, and the bytes there are the guest's. */
   readonly #isPlain: boolean;
+  readonly #isEncrypted: boolean;
+  readonly #readData: ReadClear;
   readonly #plain: { geometry: Geometry; file: HostSource; sparse: boolean };
   #probed = false;
   #probing: Promise<void> | undefined;
@@ -48,7 +53,9 @@ export class Reader {
   constructor(parts: ReaderParts) {
     this.#parts = parts;
     const { geometry } = parts;
-    this.#isPlain = geometry.subclusters === 1 && !geometry.externalData;
+    this.#isEncrypted = parts.cipher !== undefined;
+    this.#isPlain = geometry.subclusters === 1 && !geometry.externalData && !this.#isEncrypted;
+    this.#readData = parts.cipher?.reader(parts.data) ?? ((into, at) => parts.data.read(into, at));
     this.#plain = { geometry, file: parts.data, sparse: false };
     this.compressed = new CompressedReader(parts.file, parts.geometry, parts.codec);
   }
@@ -92,6 +99,12 @@ export class Reader {
       const length = Math.min(geometry.clusterSize - within, into.length - done);
       const l1Index = Math.floor(at / geometry.l2Reach);
       const table = l2.peek(l1Index) ?? (await l2.get(l1Index));
+      const run = this.#clearRun(table, at, into.length - done);
+      if (run !== undefined) {
+        parts.push(run.read(into.subarray(done, done + run.length)));
+        done += run.length;
+        continue;
+      }
       parts.push(this.#readCluster(table, into.subarray(done, done + length), at, within));
       done += length;
     }
@@ -110,7 +123,7 @@ export class Reader {
     const isBound = geometry.externalData && form === EntryForm.placed;
     if (form === EntryForm.corrupt || (isBound && placeOf(entry) !== offset - within))
       throw this.#entryError(table, offset);
-    if (form !== EntryForm.compressed) return this.#readSubclusters(entry, into, within);
+    if (form !== EntryForm.compressed) return this.#readSubclusters(entry, into, offset, within);
     try {
       await this.compressed.read(high, low, into, within);
     } catch (error) {
@@ -123,7 +136,7 @@ export class Reader {
   }
 
   /** Fills `into` from `within` a cluster on that is not compressed. */
-  async #readSubclusters(entry: L2Entry, into: Uint8Array, within: number): Promise<void> {
+  async #readSubclusters(entry: L2Entry, into: Uint8Array, offset: number, within: number): Promise<void> {
     const { subclusterSize, subclusters } = this.#parts.geometry;
     const parts: Promise<void>[] = [];
     for (let done = 0; done < into.length; ) {
@@ -132,15 +145,36 @@ export class Reader {
       const end = (index + subclusterRun(entry, index, subclusters)) * subclusterSize;
       const part = into.subarray(done, Math.min(into.length, end - within));
       if (subclusterState(entry, index) === SubclusterState.data)
-        parts.push(this.#parts.data.read(part, placeOf(entry) + at));
+        parts.push(this.#readData(part, placeOf(entry) + at, offset + done));
       else part.fill(0);
       done += part.length;
     }
     await allOf(parts);
   }
 
-  /** Undefined as of `mapIn`, and also where an entry leads elsewhere than to its guest offset in a data file. */
+  /** Clusters of enciphered data that follow each other in their file are read at once. */
+  #clearRun(
+    table: ClusterTable,
+    offset: number,
+    limit: number,
+  ): { readonly length: number; readonly read: (into: Uint8Array) => Promise<void> } | undefined {
+    if (!this.#isEncrypted || table === NO_TABLE) return undefined;
+    const mapping = this.#mapPlaced(table, offset, limit);
+    if (mapping?.kind !== 'raw') return undefined;
+    return { length: mapping.length, read: (into) => this.#readData(into, mapping.at, offset) };
+  }
+
+  /** Enciphered data is nothing that others could fetch, and of no use to them is where it lies. */
   #mapOther(table: ClusterTable, offset: number, limit: number): Mapping | undefined {
+    const mapping = this.#mapPlaced(table, offset, limit);
+    if (!this.#isEncrypted || mapping === undefined) return mapping;
+    const { kind, length } = mapping;
+    if (kind === 'raw') return { kind: 'encoded', length };
+    return kind === 'zero' ? { kind, length, at: undefined } : { kind, length };
+  }
+
+  /** Undefined as of `mapIn`, and also where an entry leads elsewhere than to its guest offset in a data file. */
+  #mapPlaced(table: ClusterTable, offset: number, limit: number): Mapping | undefined {
     const { geometry } = this.#parts;
     const map = geometry.subclusters === 1 ? mapIn : mapSubclusters;
     const mapping = map(this.#plain, table, offset, limit);

@@ -12,9 +12,10 @@ import { type BlockSource, MemoryDevice } from '@strata/block';
 import { checkImage } from '../src/check.ts';
 import { discard } from '../src/discard.ts';
 import { empty } from '../src/empty.ts';
+import { openEncryption } from '../src/encryption.ts';
 import { readHeader } from '../src/header.ts';
 import { Image, type ImageOptions } from '../src/image.ts';
-import { qcow2Format } from '../src/layer.ts';
+import { qcow2FormatWith } from '../src/layer.ts';
 import { resize } from '../src/resize.ts';
 import { write } from '../src/write.ts';
 import { zero } from '../src/zero.ts';
@@ -46,6 +47,8 @@ interface SectorEvent {
 export interface Run {
   readonly start: Start;
   readonly file: RecordingFile;
+  /** How the image is opened. */
+  readonly image: ImageOptions;
   readonly size: number;
   /** The smallest and the largest size that the disk was given. */
   readonly smallest: number;
@@ -92,7 +95,10 @@ export async function runChanges(
   const memory = new MemoryDevice();
   await memory.write(start.bytes, 0);
   const file = new RecordingFile(memory);
-  const image = new Image(file, await readHeader(file), options.image ?? {});
+  const header = await readHeader(file);
+  const imageOptions = options.image ?? {};
+  const cipher = await openEncryption(file, header, imageOptions);
+  const image = new Image(file, header, imageOptions, undefined, cipher);
   options.sabotage?.(image, file);
   file.immediate = false;
   const size = image.size;
@@ -137,7 +143,7 @@ export async function runChanges(
   for (const batch of batches)
     await drive(file, Promise.all(batch.map(runOne)), (count) => random.below(count));
   await drive(file, image.barrier.run(), () => 0);
-  return { start, file, size, smallest, largest, history, flushes };
+  return { start, file, image: imageOptions, size, smallest, largest, history, flushes };
 }
 
 function sectorsOf(change: GuestChange, image: Image): number[] {
@@ -207,7 +213,7 @@ async function judge(run: Run, window: FlushWindow, kept: readonly Kept[]): Prom
     const report = await checkImage(memory);
     if (report.corruptions + report.checkErrors > 0)
       return `check: ${report.findings.map(({ text }) => text).join('; ')}`;
-    const source = await qcow2Format.openSource(memory);
+    const source = await qcow2FormatWith(run.image).openSource(memory);
     if (![run.size, run.smallest, run.largest].includes(source.size)) return `a size of ${source.size}`;
     const below = await belowOf(run.start, run.largest);
     const seen = await readGuest(source, 0, source.size, below);
