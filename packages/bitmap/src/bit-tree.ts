@@ -15,6 +15,8 @@ export const allIn = 1;
 export type BitTree = typeof allOut | typeof allIn | Uint32Array | BitTree[];
 
 const leafBits = 12;
+/** Numbers of a leaf. */
+export const leafSize = 2 ** leafBits;
 const branchBits = 8;
 const fanOut = 2 ** branchBits;
 const wordBits = 32;
@@ -68,6 +70,44 @@ export function countIn(tree: BitTree, bits: number): number {
   if (tree === allIn) return 2 ** bits;
   if (tree instanceof Uint32Array) return tree.reduce((sum, word) => sum + onesIn(word), 0);
   return tree.reduce<number>((sum, child) => sum + countIn(child, bits - branchBits), 0);
+}
+
+/** The leaf whose first number is `first`, a multiple of `leafSize`. Not to be changed. */
+export function leafAt(
+  tree: BitTree,
+  bits: number,
+  first: number,
+): typeof allOut | typeof allIn | Uint32Array {
+  let node = tree;
+  let left = first;
+  for (let depth = bits; Array.isArray(node); ) {
+    depth -= branchBits;
+    const index = Math.floor(left / 2 ** depth);
+    node = node[index] as BitTree;
+    left -= index * 2 ** depth;
+  }
+  return node;
+}
+
+/**
+ * The tree with the numbers of one leaf put in that `words` has, from `first` on, a multiple of `leafSize`. `words`
+ * is kept; the old tree must not be used any more.
+ */
+export function putLeaf(tree: BitTree, bits: number, first: number, words: Uint32Array): BitTree {
+  if (tree === allIn || words.every((word) => word === 0)) return tree;
+  if (bits === leafBits) {
+    if (tree instanceof Uint32Array) {
+      for (let index = 0; index < words.length; index++)
+        words[index] = (words[index] as number) | (tree[index] as number);
+    }
+    return words.every((word) => word === 0xffffffff) ? allIn : words;
+  }
+  const children = Array.isArray(tree) ? tree : new Array<BitTree>(fanOut).fill(allOut);
+  const childBits = bits - branchBits;
+  const index = Math.floor(first / 2 ** childBits);
+  const child = putLeaf(children[index] as BitTree, childBits, first - index * 2 ** childBits, words);
+  children[index] = child;
+  return child === allIn && children.every((each) => each === allIn) ? allIn : children;
 }
 
 function newLeaf(isIn: boolean): Uint32Array {

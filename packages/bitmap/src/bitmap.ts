@@ -6,6 +6,7 @@
  * its concern.
  */
 import { checkRange, DiskError } from '@strata/block';
+import { bytesOf, withBytes } from './bit-bytes.ts';
 import { allIn, allOut, type BitTree, countIn, find, put, treeBits } from './bit-tree.ts';
 
 /** In bytes; QEMU's and qcow2's bounds. */
@@ -109,6 +110,21 @@ export class DirtyBitmap {
     if (other.size !== this.size) throw new DiskError('invalid', 'Bitmaps are of different sizes');
     if (other === this) return;
     for (const { offset, length } of other.ranges()) this.set(offset, length);
+  }
+
+  /**
+   * Fills `into` with a bit for every granule from `first` on, a multiple of 4096, the first in the lowest bit of
+   * the first byte; bits past the last granule are 0.
+   */
+  exportBits(first: number, into: Uint8Array): void {
+    const given = Math.max(0, Math.min(into.length, Math.ceil((this.#granules - first) / 8)));
+    bytesOf(this.#tree, this.#bits, first, into.subarray(0, given));
+    into.fill(0, given);
+  }
+
+  /** Makes dirty what `bytes` has as `exportBits` writes it; bits past the last granule are passed over. */
+  importBits(first: number, bytes: Uint8Array): void {
+    this.#tree = withBytes(this.#tree, this.#bits, first, bytes, this.#granules);
   }
 
   #put(from: number, to: number, state: 0 | 1): void {

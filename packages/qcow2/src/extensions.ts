@@ -18,6 +18,8 @@ const Type = {
   encryption: 0x0537be77,
   featureNames: 0x6803f857,
   bitmaps: 0x23852875,
+  /** Ours: covers bytes that mean nothing while a header is rewritten. */
+  filler: 0x53_74_52_66,
 } as const;
 
 /** QEMU keeps the backing format in 16 bytes, the last of them 0. */
@@ -111,6 +113,8 @@ export function parseExtensions(
       case Type.bitmaps:
         found.bitmaps = parseBitmaps(Buffer.from(data.buffer), at, context);
         found.staleBitmaps = found.bitmaps === undefined;
+        break;
+      case Type.filler:
         break;
       default:
         unknown.push({ type, data });
@@ -223,6 +227,14 @@ export function qemuFeatureNames(): Uint8Array {
     table.write(name, index * FEATURE_NAME_BYTES + 2, 'latin1');
   });
   return table;
+}
+
+/** The first 8 bytes of an extension that covers `length` bytes without meaning. A multiple of 8. */
+export function fillerExtension(length: number): Buffer {
+  const record = Buffer.alloc(8);
+  record.writeUInt32BE(Type.filler, 0);
+  record.writeUInt32BE(length, 4);
+  return record;
 }
 
 /** The extensions as bytes, the end mark included. A stale bitmaps extension is left out, as QEMU does. */
