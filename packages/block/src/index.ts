@@ -40,6 +40,7 @@ export type {
   Mapping,
   OpenImageOptions,
   OpenSourceOptions,
+  ResizeOptions,
   SnapshotChoice,
 } from './layer.ts';
 export { raw } from './layers/raw.ts';
@@ -48,6 +49,7 @@ export { Lifetime } from './lifetime.ts';
 export type { TransferOptions } from './pipeline.ts';
 export { endProcess } from './posix/exit.ts';
 export { LOCKS, type LockMode, type Permission } from './posix/locks.ts';
+export { type Preallocation, spendSpace } from './preallocate.ts';
 export { type RangeHold, RangeLock } from './range-lock.ts';
 export {
   alignDown,

@@ -7,6 +7,7 @@
  */
 
 import type { BlockSource, Capabilities, HostFile, HostSource, ZeroOptions } from './device.ts';
+import type { Preallocation } from './preallocate.ts';
 
 /** What an image says of the image under it. Untrusted text: an `OpenGate` judges it. */
 export interface BackingReference {
@@ -56,6 +57,12 @@ export interface LayerSource extends AsyncDisposable {
   readEncoded(into: Uint8Array, offset: number): Promise<void>;
 }
 
+/** How the size of an image is changed. */
+export interface ResizeOptions {
+  /** How the space of what is added is had; `off` if not given. Nothing is added to a disk that shrinks. */
+  readonly preallocation?: Preallocation;
+}
+
 /**
  * One image of a chain, for writing. `below` is what lies under it, at least as long as the layer itself,
  * zeros where nothing is. Overlapping calls are serialised by the layer.
@@ -74,11 +81,11 @@ export interface Layer extends LayerSource {
   empty(): Promise<void>;
   /**
    * Changes `size`; what is added reads as zeros. `below` is at least as long as the new size: where it holds
-   * data past the old end, the layer hides it.
+   * data past the old end, the layer hides it. What a smaller size cuts off is lost.
    *
-   * @throws {DiskError} invalid, limit, not-supported
+   * @throws {DiskError} invalid, limit, not-supported, no-space
    */
-  resize(size: number, below: BlockSource): Promise<void>;
+  resize(size: number, below: BlockSource, how?: ResizeOptions): Promise<void>;
 }
 
 /** What an image may need from whoever opens it, beside its own file. */

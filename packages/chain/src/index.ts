@@ -12,6 +12,7 @@ export {
   openingSentence,
   openWritableChain,
   type WritableChain,
+  type WritableImage,
 } from './open.ts';
 export type { FileUse, Place, Places } from './places.ts';
 export { probe } from './probe.ts';

@@ -83,6 +83,10 @@ export interface Chain extends AsyncDisposable {
 /** An opened chain whose top can be written. Disposing of it stores what the top still holds in memory. */
 export interface WritableChain extends Chain {
   readonly device: BlockDevice;
+  /** The image that is written, for changes that are more than writing: its size, its options. */
+  readonly top: WritableImage;
+  /** What lies under the top, as a disk of `size` bytes: the `below` of the top's layer. */
+  below(size: number): BlockSource;
 }
 
 /** An image of a chain that was opened for writing. */
@@ -108,7 +112,8 @@ export async function openWritableChain(name: string, options: OpenOptions): Pro
   const images = await openImages(name, options, (index) => index === 0);
   const [top, ...rest] = images as [WritableImage, ...ChainImage[]];
   const device = checkedDevice(new ChainDevice(top.layer, layersOf(rest)));
-  return { ...chainOf(images), source: device, device };
+  const below = (size: number): BlockSource => new ChainSource(layersOf(rest), size);
+  return { ...chainOf(images), source: device, device, top, below };
 }
 
 /** The layers of images, in their order. */

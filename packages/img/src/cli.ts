@@ -20,6 +20,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   compare: async () => (await import('./commands/compare.ts')).compare,
   check: async () => (await import('./commands/check.ts')).check,
   snapshot: async () => (await import('./commands/snapshot.ts')).snapshot,
+  resize: async () => (await import('./commands/resize.ts')).resize,
   serve: async () => (await import('./commands/serve.ts')).serve,
 };
 
@@ -40,10 +41,11 @@ async function dispatch([name, ...words]: readonly string[], terminal: Terminal)
   const load = Object.hasOwn(verbs, name) ? verbs[name] : undefined;
   if (!load) throw new UsageError(`Command not found: ${name}`, { pointToHelp: true });
   const verb = await load();
-  const line = parseLine(verb.options, words);
+  const last = verb.endsWithOperand && words.length > 1 ? words.slice(-1) : [];
+  const line = parseLine(verb.options, words.slice(0, words.length - last.length));
   if (line === 'help') return print(terminal, help(name, verb));
   const objects = await objectsOf(verb, (line.options['objects'] ?? []) as readonly string[]);
-  return await verb.run({ ...line, objects }, terminal);
+  return await verb.run({ ...line, operands: [...line.operands, ...last], objects }, terminal);
 }
 
 /** What `--object` defined. @throws {CommandError} with the status that the verb has for it */

@@ -21,6 +21,8 @@ export interface Command {
   /** What follows the options, for the help: `FILE [SIZE]`. */
   readonly operands: string;
   readonly options: OptionTable;
+  /** True: the last of several words is an operand whatever it looks like, as in `resize FILE -1G`. */
+  readonly endsWithOperand?: true;
   /** Help beyond the options; paragraphs that end in a newline. */
   readonly notes?: string;
   /** The exit status when an `--object` cannot be made; 1 if not given. */

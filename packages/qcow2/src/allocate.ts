@@ -102,6 +102,26 @@ export class Allocator {
     }
   }
 
+  /** Counts a use of clusters that the caller knows to be free; their refcount blocks exist. @throws {DiskError} corrupt */
+  async claim(first: number, count: number): Promise<void> {
+    const { refcounts, geometry } = this.#parts;
+    const { refcountBlockEntries } = geometry;
+    for (let cluster = first; cluster < first + count; ) {
+      const region = Math.floor(cluster / refcountBlockEntries);
+      const index = cluster - region * refcountBlockEntries;
+      const part = Math.min(refcountBlockEntries - index, first + count - cluster);
+      while (refcounts.blocks.peek(region) === undefined) await refcounts.blocks.load(region);
+      refcounts.fill(this.#checkBlock(refcounts.blocks.peek(region) as ClusterTable), index, part, 1);
+      cluster += part;
+    }
+    this.#used(first, count);
+  }
+
+  /** @throws {DiskError} corrupt if clusters with refcount 0 are in use; no-space past the largest offset */
+  checkFree(first: number, count: number): void {
+    this.#checkPlace(hostOffset(first * this.#parts.geometry.clusterSize), count, 'cluster');
+  }
+
   /** Gives back clusters that no table entry ever led to. */
   async release(run: HostRun): Promise<void> {
     const { clusterSize } = this.#parts.geometry;

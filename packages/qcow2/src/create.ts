@@ -8,7 +8,13 @@
  *
  * Spec: qcow2.txt, "Header" and "Host cluster management".
  */
-import { type BackingReference, DiskError, type HostFile, isDiskError } from '@strata/block';
+import {
+  type BackingReference,
+  DiskError,
+  type HostFile,
+  isDiskError,
+  type Preallocation,
+} from '@strata/block';
 import { encryptNew, type NewEncryption, planEncryption } from './encrypt.ts';
 import { encodeHigh, encodeLow, setEntry, tableOf, writeRefcount } from './entries.ts';
 import { noExtensions, qemuFeatureNames } from './extensions.ts';
@@ -30,8 +36,10 @@ import {
   l1EntriesFor,
   refcountTableIndexOf,
 } from './geometry.ts';
-import type { Header } from './header.ts';
+import { type Header, readHeader } from './header.ts';
 import { encodeHeader } from './header-encode.ts';
+import { Image } from './image.ts';
+import { preallocate } from './preallocate.ts';
 
 const DEFAULT_CLUSTER_SIZE = 65_536;
 const DEFAULT_REFCOUNT_BITS = 16;
@@ -52,8 +60,8 @@ export interface CreateQcow2Options {
   readonly lazyRefcounts?: boolean;
   /** Recorded as given. */
   readonly backing?: BackingReference;
-  /** `off` only. */
-  readonly preallocation?: string;
+  /** How the space of the disk is had; over a backing file only with extended L2 entries. */
+  readonly preallocation?: Preallocation;
   /** 16-byte L2 entries and 32 subclusters in a cluster, which then has 16 KiB at least. */
   readonly extendedL2?: boolean;
   /** Not supported. */
@@ -73,7 +81,7 @@ export interface CreateQcow2Options {
  * @throws {DiskError} invalid, limit, no-space, not-supported, and what the file throws
  */
 export async function createQcow2(file: HostFile, options: CreateQcow2Options): Promise<void> {
-  const { encryption } = options;
+  const { encryption, preallocation = 'off' } = options;
   const plan = encryption && (await planEncryption(encryption));
   const header = newHeader(options);
   const bytes = encodeHeader(header);
@@ -99,6 +107,13 @@ export async function createQcow2(file: HostFile, options: CreateQcow2Options): 
   await file.write(bytes, 0);
   await file.flush();
   if (plan !== undefined && encryption !== undefined) await encryptNew(file, plan, encryption.passphrase);
+  if (preallocation !== 'off') await preallocateNew(file, preallocation);
+}
+
+async function preallocateNew(file: HostFile, how: Exclude<Preallocation, 'off'>): Promise<void> {
+  const image = new Image(file, await readHeader(file), {});
+  await image.holdAll(() => preallocate(image, 0, image.size, { how, hides: false }));
+  await image.close();
 }
 
 /** Makes the first `length` bytes zeros, and the file that long if it can be. */
@@ -182,6 +197,8 @@ function newHeader(options: CreateQcow2Options): Header {
   const invalid = (message: string): DiskError => new DiskError('invalid', message);
   if (!Number.isInteger(clusterBits) || clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX_CLUSTER_BITS)
     throw invalid('Cluster size must be a power of two between 512 and 2048k');
+  if (backing !== undefined && (options.preallocation ?? 'off') !== 'off' && options.extendedL2 !== true)
+    throw invalid('Backing file and preallocation can only be used at the same time if extended_l2 is on');
   if (version < 3 && lazyRefcounts)
     throw invalid(
       'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)',
@@ -254,11 +271,9 @@ function compressionTypeOf(name: string, version: 2 | 3): number {
 }
 
 function refuseUnsupported(options: CreateQcow2Options): void {
-  const { preallocation = 'off' } = options;
   if (options.dataFileRaw === true && options.dataFile === undefined)
     throw new DiskError('invalid', 'data-file-raw requires data-file');
   const wanted: readonly (readonly [option: string, isWanted: boolean])[] = [
-    [`preallocation=${preallocation}`, preallocation !== 'off'],
     ['data_file', options.dataFile !== undefined],
   ];
   const refused = wanted.find(([, isWanted]) => isWanted);

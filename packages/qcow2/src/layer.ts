@@ -17,6 +17,7 @@ import {
   type Mapping,
   type OpenImageOptions,
   type OpenSourceOptions,
+  type ResizeOptions,
   type ZeroOptions,
 } from '@strata/block';
 import { codecOf } from './codec/codec.ts';
@@ -144,8 +145,8 @@ class Qcow2Layer implements Layer {
     return this.#image.run(() => empty(this.#image));
   }
 
-  resize(size: number, below: BlockSource): Promise<void> {
-    return this.#image.run(() => resize(this.#image, size, below));
+  resize(size: number, below: BlockSource, how: ResizeOptions = {}): Promise<void> {
+    return this.#image.run(() => resize(this.#image, size, below, how));
   }
 
   /** Waits for what runs, then leaves the file complete and without leaks. */

@@ -7,7 +7,13 @@
  *
  * Spec: qcow2.txt, "Header", size and l1_size.
  */
-import { type BlockSource, DiskError } from '@strata/block';
+import {
+  type BlockSource,
+  DiskError,
+  type Preallocation,
+  type ResizeOptions,
+  spendSpace,
+} from '@strata/block';
 import { isZeroBelow } from './copy-up.ts';
 import { dropClusters } from './discard.ts';
 import { MAX_L1_BYTES } from './format.ts';
@@ -15,22 +21,36 @@ import { clustersFor, l1EntriesFor } from './geometry.ts';
 import { sizePatch } from './header-encode.ts';
 import type { Image } from './image.ts';
 import { SubclusterState, subclusterState } from './l2-entry.ts';
+import { preallocate } from './preallocate.ts';
 import { shrink } from './shrink.ts';
 import { entryOf, writeZeros } from './zero.ts';
 
 /**
  * Changes the size of the disk. As `Layer.resize`.
  *
- * @throws {DiskError} invalid, limit, not-supported
+ * @throws {DiskError} invalid, limit, not-supported, no-space
  */
-export async function resize(image: Image, size: number, below: BlockSource): Promise<void> {
+export async function resize(
+  image: Image,
+  size: number,
+  below: BlockSource,
+  { preallocation = 'off' }: ResizeOptions = {},
+): Promise<void> {
   check(image, size);
+  if (size < image.size && preallocation !== 'off')
+    throw new DiskError('invalid', "Preallocation can't be used for shrinking an image");
   await image.holdAll(async () => {
     const old = image.size;
     if (size === old) return;
     if (size < old) return shrink(image, size);
     await growL1(image, l1EntriesFor(image.geometry, size));
-    await zeroAdded(image, old, size, below);
+    await zeroTail(image, old, size, below);
+    await dropLeft(image, old, size);
+    if (image.geometry.externalData) await growData(image, old, size, preallocation);
+    // A data file that is the disk by itself must be read by nobody else: every cluster is allocated.
+    const mode = preallocation === 'off' && image.isRawData ? 'metadata' : preallocation;
+    if (mode === 'off') await hideBelow(image, old, size, below);
+    else await preallocateAdded(image, old, size, below, mode);
     await image.barrier.run();
     const { offset, bytes } = sizePatch(size);
     await image.file.write(bytes, offset);
@@ -44,10 +64,7 @@ function check(image: Image, size: number): void {
   if (image.geometry.version === 2 && image.header.snapshotCount > 0)
     throw new DiskError('not-supported', "Can't resize a v2 image which has snapshots");
   if (l1EntriesFor(image.geometry, size) * 8 > MAX_L1_BYTES)
-    throw new DiskError(
-      'limit',
-      'the disk would be too large for its cluster size: the L1 table ends at 32 MiB',
-    );
+    throw new DiskError('limit', 'Failed to grow the L1 table: File too large');
 }
 
 async function growL1(image: Image, entries: number): Promise<void> {
@@ -61,18 +78,45 @@ async function growL1(image: Image, entries: number): Promise<void> {
   l1.move(run.at, entries);
 }
 
-async function zeroAdded(image: Image, old: number, size: number, below: BlockSource): Promise<void> {
-  const { clusterSize } = image.geometry;
-  const firstNew = Math.ceil(old / clusterSize);
-  const end = Math.ceil(size / clusterSize);
-  if (old % clusterSize !== 0) await zeroTail(image, old, Math.min(size, firstNew * clusterSize), below);
-  await dropClusters(image, firstNew, end, { unallocatedToo: false });
+/** What was left behind the old end is nobody's. */
+async function dropLeft(image: Image, old: number, size: number): Promise<void> {
+  const { geometry } = image;
+  await dropClusters(image, clustersFor(geometry, old), clustersFor(geometry, size), {
+    unallocatedToo: false,
+  });
+}
+
+/** Hides what the image below holds in the clusters that are added. */
+async function hideBelow(image: Image, old: number, size: number, below: BlockSource): Promise<void> {
   if (!image.hasBacking) return;
-  for (let at = firstNew * clusterSize; at < size; ) {
+  for (let at = clustersFor(image.geometry, old) * image.geometry.clusterSize; at < size; ) {
     const { kind, length } = below.tryExtentAt(at, size - at) ?? (await below.extentAt(at, size - at));
     if (kind === 'data' || kind === 'compressed') await hide(image, at, at + length, below);
     at += length;
   }
+}
+
+/** Gives the clusters that are added a place. The one that the old end cuts keeps the state that it has. */
+async function preallocateAdded(
+  image: Image,
+  old: number,
+  size: number,
+  below: BlockSource,
+  how: Exclude<Preallocation, 'off'>,
+): Promise<void> {
+  const { geometry } = image;
+  const first = clustersFor(geometry, old);
+  const isZero = !image.hasBacking || (await isZeroBelow(below, first * geometry.clusterSize, size));
+  await preallocate(image, first, size, { how, hides: !isZero });
+}
+
+/** Makes the external data file as long as the disk, with zeros in what is added. */
+async function growData(image: Image, old: number, size: number, how: Preallocation): Promise<void> {
+  const { file } = image.space;
+  const left = Math.min(file.size, size) - old;
+  if (left > 0) await file.zero(old, left);
+  if (file.size < size) await file.truncate(size);
+  if (how === 'falloc' || how === 'full') await spendSpace(file, old, size - old, how);
 }
 
 /** Puts zeros over a range of the image below. */
@@ -85,8 +129,10 @@ async function hide(image: Image, from: number, to: number, below: BlockSource):
 }
 
 /** The rest of the cluster that the old end cut: other writers may have left anything there. */
-async function zeroTail(image: Image, old: number, end: number, below: BlockSource): Promise<void> {
+async function zeroTail(image: Image, old: number, size: number, below: BlockSource): Promise<void> {
   const { clusterSize, subclusterSize, subclusters } = image.geometry;
+  if (old % clusterSize === 0) return;
+  const end = Math.min(size, Math.ceil(old / clusterSize) * clusterSize);
   const cluster = Math.floor(old / clusterSize);
   const entry = await entryOf(image, cluster);
   for (let at = old; at < (cluster + 1) * clusterSize; ) {

@@ -9,13 +9,14 @@
  *
  * Spec: qcow2.txt, "Header", size; "Host cluster management".
  */
-import { DiskError, isDiskError } from '@strata/block';
+import { DiskError, type HostFile, isDiskError } from '@strata/block';
 import { dropClusters } from './discard.ts';
 import { entryHigh, entryLow } from './entries.ts';
 import { clusterIndexOf, clustersFor, refcountTableIndexOf } from './geometry.ts';
 import { sizePatch } from './header-encode.ts';
 import type { Image } from './image.ts';
 import { type ClusterTable, NO_TABLE } from './tables.ts';
+import { lastCounted, usedClusters } from './used-clusters.ts';
 
 /** Cuts the disk to `size` while the caller holds all of it. @throws {DiskError} corrupt, io */
 export async function shrink(image: Image, size: number): Promise<void> {
@@ -31,6 +32,7 @@ export async function shrink(image: Image, size: number): Promise<void> {
     await settle(image);
   }
   await cutTail(image);
+  if (image.geometry.externalData) await cut(image.space.file, size);
 }
 
 /** Brings all that changed to the file; what one barrier releases, the next one counts. */
@@ -58,9 +60,9 @@ async function dropTable(image: Image, index: number): Promise<void> {
   const { l2, links, quarantine, geometry } = image;
   const table = await l2.get(index);
   if (table === NO_TABLE) return;
-  const stride = geometry.l2EntrySize / 8;
+  const { l2Words } = geometry;
   for (let i = 0; i < geometry.l2Entries; i++)
-    links.drop(entryHigh(table.view, i * stride), entryLow(table.view, i * stride));
+    links.drop(entryHigh(table.view, i * l2Words), entryLow(table.view, i * l2Words));
   l2.forget(index);
   l2.parent.set(index, 0, 0);
   quarantine.add(clusterIndexOf(geometry, table.at));
@@ -103,13 +105,6 @@ function sharedBlock({ at }: ClusterTable): DiskError {
   return new DiskError('corrupt', message, { offset: at, spec: 'qcow2.txt, "Host cluster management"' });
 }
 
-/** The last entry of a block that is not 0; -1: there is none. */
-function lastCounted({ refcounts, geometry }: Image, block: ClusterTable): number {
-  let index = geometry.refcountBlockEntries - 1;
-  while (index >= 0 && refcounts.read(block, index) === 0) index--;
-  return index;
-}
-
 /** True if a block counts the cluster `own` and no other; `last` is the last entry that is not 0. */
 function isOnly({ refcounts, geometry }: Image, block: ClusterTable, own: number, last: number): boolean {
   if (own % geometry.refcountBlockEntries !== last || refcounts.read(block, last) !== 1) return false;
@@ -119,22 +114,17 @@ function isOnly({ refcounts, geometry }: Image, block: ClusterTable, own: number
 
 /** Cuts the file after the last cluster in use. A device, which keeps its size, only keeps the space. */
 async function cutTail(image: Image): Promise<void> {
-  const { file, refcounts, geometry } = image;
-  const { table, blocks } = refcounts;
-  await table.loadAll();
-  for (let index = table.entries - 1; index >= 0; index--) {
-    if (table.high(index) === 0 && table.low(index) === 0) continue;
-    const block = await blocks.get(index);
-    const last = block === NO_TABLE ? -1 : lastCounted(image, block);
-    if (last < 0) continue;
-    const end = (index * geometry.refcountBlockEntries + last + 1) * geometry.clusterSize;
-    if (end >= file.size) return;
-    try {
-      await file.truncate(end);
-    } catch (error) {
-      if (!isDiskError(error, 'not-supported')) throw error;
-    }
-    image.allocator.restart(file.size);
-    return;
+  const { file, geometry } = image;
+  const end = (await usedClusters(image)) * geometry.clusterSize;
+  if (end >= file.size) return;
+  await cut(file, end);
+  image.allocator.restart(file.size);
+}
+
+async function cut(file: HostFile, size: number): Promise<void> {
+  try {
+    await file.truncate(size);
+  } catch (error) {
+    if (!isDiskError(error, 'not-supported')) throw error;
   }
 }

@@ -4,9 +4,11 @@ import { describe, test } from 'node:test';
 import { MemoryDevice } from '@strata/block';
 import { qemuImg, qemuIo, requires, temporaryFolder } from '@strata/testkit';
 import { readHeader } from '../src/header.ts';
+import { Image } from '../src/image.ts';
 import { resize } from '../src/resize.ts';
 import { write } from '../src/write.ts';
 import { zero } from '../src/zero.ts';
+import { openHost } from './host.ts';
 import { bytesOf, faultsOf, filled, newImage, reopened } from './new-image.ts';
 
 const K64 = 65_536;
@@ -167,6 +169,47 @@ describe('a disk that shrinks', () => {
           await qemuImg.ok('convert', '-f', 'qcow2', '-O', 'raw', ours, folder.file('ours.raw'));
           const whole = await readFile(folder.file('ours.raw'));
           assert.deepEqual([whole.length, whole[2 ** 20], whole[2 ** 22 - 1]], [2 ** 22, 1, 1], title);
+        }
+      }
+    },
+  );
+});
+
+describe('a disk in an external data file', () => {
+  test(
+    'changes its size as QEMU does, and the data file with it',
+    requires('qemu-img', 'qemu-io'),
+    async () => {
+      await using folder = await temporaryFolder();
+      const [ours, theirs] = [folder.file('ours'), folder.file('theirs')];
+      for (const raw of ['off', 'on']) {
+        for (const [size, preallocation] of [
+          [2 ** 21, 'off'],
+          [2 ** 21, 'metadata'],
+          [2 ** 21, 'full'],
+          [100 * 512, 'off'],
+        ] as const) {
+          for (const path of [ours, theirs]) {
+            const options = { data_file: `${path}.data`, data_file_raw: raw };
+            await qemuImg.create(path, 2 ** 20, { options });
+            await qemuIo(path, ['write -P 1 0 1M']);
+          }
+          const args = ['-q', '-f', 'qcow2', `--preallocation=${preallocation}`, '--shrink'];
+          await qemuImg.ok('resize', ...args, theirs, String(size));
+          {
+            await using file = await openHost(ours);
+            await using data = await openHost(`${ours}.data`);
+            const below = new MemoryDevice(size);
+            const image = new Image(file, await readHeader(file), {}, data);
+            await resize(image, size, below, { preallocation });
+            await image.close();
+          }
+          const title = `${raw} ${size} ${preallocation}`;
+          const { status, stderr } = await qemuImg.check(ours);
+          assert.equal(status, 0, `${title} ${stderr}`);
+          await qemuImg.compare(ours, 'qcow2', theirs, 'qcow2');
+          assert.equal(await qemuImg.mapText(ours), await qemuImg.mapText(theirs), title);
+          assert.equal((await stat(`${ours}.data`)).size, (await stat(`${theirs}.data`)).size, title);
         }
       }
     },

@@ -6,7 +6,8 @@
  */
 import type { Capabilities, HostFile, HostSource, ZeroOptions } from '../device.ts';
 import { DiskError } from '../errors.ts';
-import type { ImageFormat, Layer, LayerSource, Mapping } from '../layer.ts';
+import type { ImageFormat, Layer, LayerSource, Mapping, ResizeOptions } from '../layer.ts';
+import { spendSpace } from '../preallocate.ts';
 
 class RawSource implements LayerSource {
   readonly format = 'raw';
@@ -69,8 +70,18 @@ class RawLayer extends RawSource implements Layer {
     throw new DiskError('not-supported', 'a raw image cannot be emptied: it has nothing below it');
   }
 
-  resize(size: number): Promise<void> {
-    return this.#file.truncate(size);
+  async resize(size: number, _below: unknown, { preallocation = 'off' }: ResizeOptions = {}): Promise<void> {
+    if (preallocation === 'metadata')
+      throw new DiskError('not-supported', `Unsupported preallocation mode: ${preallocation}`);
+    const old = this.size;
+    await this.#file.truncate(size);
+    if (preallocation === 'off' || size <= old) return;
+    try {
+      await spendSpace(this.#file, old, size - old, preallocation);
+    } catch (error) {
+      await this.#file.truncate(old).catch(() => undefined);
+      throw error;
+    }
   }
 }
 

@@ -5,8 +5,10 @@ import {
   type HostSource,
   type ImageFormat,
   isDiskError,
+  type Preallocation,
   raw,
   rawWindow,
+  spendSpace,
 } from '@strata/block';
 import { inSectors } from '../disk-size.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
@@ -40,8 +42,8 @@ async function describe(file: HostSource, format: ImageFormat): Promise<ImageFac
 
 async function create(file: HostFile, { size, values }: NewImage): Promise<boolean> {
   const mode = String(values.get('preallocation') ?? 'off');
-  const allocate = Object.hasOwn(preallocations, mode) ? preallocations[mode] : undefined;
-  if (!allocate) throw new DiskError('invalid', refusal(mode));
+  const preallocation = preallocations.find((known) => known === mode);
+  if (!preallocation) throw new DiskError('invalid', refusal(mode));
   for (const name of ['nocow', 'extent_size_hint']) {
     if (values.get(name)) throw new DiskError('not-supported', `option '${name}' is not supported yet`);
   }
@@ -53,7 +55,8 @@ async function create(file: HostFile, { size, values }: NewImage): Promise<boole
   }
   // Whoever opens the image for direct I/O finds out by reading it which alignment the host needs, and a hole tells nothing.
   if (padded > 0) await file.write(zeros.subarray(0, padded < firstBlock ? sector : firstBlock), 0);
-  await allocate(file, padded);
+  if (preallocation === 'falloc' || preallocation === 'full')
+    await spendSpace(file, 0, padded, preallocation);
   await file.flush();
   return true;
 }
@@ -75,20 +78,10 @@ async function cut(file: HostFile, size: number): Promise<boolean> {
 
 const sector = 512;
 const firstBlock = 4096;
-const zeros = new Uint8Array(1 << 20);
+const zeros = new Uint8Array(firstBlock);
 
-/** How the space of a new file is had before it is written to. */
-const preallocations: Readonly<Record<string, (file: HostFile, size: number) => Promise<void>>> = {
-  off: async () => undefined,
-  falloc: async (file, size) => {
-    if (size > 0) await file.zero(0, size, { allocate: true });
-  },
-  full: async (file, size) => {
-    for (let at = 0; at < size; at += zeros.length) {
-      await file.write(zeros.subarray(0, Math.min(zeros.length, size - at)), at);
-    }
-  },
-};
+/** How the space of a new file can be had before it is written to. */
+const preallocations: readonly Preallocation[] = ['off', 'falloc', 'full'];
 
 function refusal(mode: string): string {
   return mode === 'metadata' ? `Unsupported preallocation mode: ${mode}` : `invalid parameter value: ${mode}`;

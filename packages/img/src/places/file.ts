@@ -26,6 +26,9 @@ export const serveLocks: LockChoice = (use) => {
 /** Copying it whole: it must not change meanwhile. */
 export const copyLocks: LockChoice = ({ share }) => (share ? LOCKS.forceShare : LOCKS.formatRead);
 
+/** Changing what it is, its size among it: nobody else may write. */
+export const changeLocks: LockChoice = (use) => (use.access === 'write' ? LOCKS.formatWrite : useLocks(use));
+
 /** Telling what it is. */
 export const infoLocks: LockChoice = ({ exclusive, share }) => {
   if (share) return LOCKS.forceShare;
