@@ -41,6 +41,8 @@ export type OptionValues<Table extends OptionTable> = {
 export interface ParsedLine<Table extends OptionTable> {
   readonly options: OptionValues<Table>;
   readonly operands: readonly string[];
+  /** Those of `operands` that stand behind `--`, if there is one. */
+  readonly afterDashes?: readonly string[];
 }
 
 const helpRow: OptionRow = { letter: 'h', name: 'help', help: 'print this help and exit' };
@@ -65,8 +67,10 @@ export function parseLine<Table extends OptionTable>(
   const values: Record<string, unknown> = {};
   for (const [key, row] of Object.entries(table)) if (row.many) values[key] = [];
   const operands: string[] = [];
+  let dashes: number | undefined;
   for (const token of tokens) {
     if (token.kind === 'positional') operands.push(token.value);
+    if (token.kind === 'option-terminator') dashes = operands.length;
     if (token.kind !== 'option') continue;
     const found = spellings.get(token.rawName);
     if (!found || (found.row.value === undefined && token.inlineValue === true)) {
@@ -75,7 +79,8 @@ export function parseLine<Table extends OptionTable>(
     if (found.row === helpRow) return 'help';
     keep(values, found, token.value, words[token.index]);
   }
-  return { options: values as OptionValues<Table>, operands };
+  const behind = dashes === undefined ? {} : { afterDashes: operands.slice(dashes) };
+  return { options: values as OptionValues<Table>, operands, ...behind };
 }
 
 interface Spelling {

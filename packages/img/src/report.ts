@@ -58,13 +58,23 @@ export class Answer extends Error {
   }
 }
 
+/** What went wrong first, where tidying up afterwards (`using`) failed as well. */
+function firstFailure(error: unknown): unknown {
+  let first = error;
+  while (first instanceof Error && first.name === 'SuppressedError' && 'suppressed' in first) {
+    first = first.suppressed;
+  }
+  return first;
+}
+
 /** One line on standard error, behind the program's name. */
 export function complain(terminal: Terminal, sentence: string): void {
   terminal.warn(`${programName}: ${sentence}\n`);
 }
 
 /** Says what ended the command. Returns the exit status. */
-export function reportFailure(terminal: Terminal, error: unknown): number {
+export function reportFailure(terminal: Terminal, failure: unknown): number {
+  const error = firstFailure(failure);
   if (error instanceof Answer) {
     terminal.print(error.text);
     return 0;

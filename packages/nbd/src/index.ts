@@ -1,6 +1,6 @@
 /** The NBD protocol, both ends: server and client. */
+export { describeExports, type ExportDescription } from './client/describe.ts';
 export { type NbdConnection, type NbdInfo, type OpenNbdOptions, openNbd } from './client/device.ts';
-export { listExports } from './client/list.ts';
 export { formatNbdUri, isNbdUri, type NbdAddress, type NbdTarget, parseNbdUri } from './client/uri.ts';
 export { loadTls, type TlsWish } from './client/uri-tls.ts';
 export { allocationDepth, baseAllocation, type MetaContext, type StatusRun } from './server/contexts.ts';
@@ -12,5 +12,9 @@ export {
   type NbdServer,
   type ServerAddress,
 } from './server/listen.ts';
+<<<<<<< HEAD
 export type { ClientTls, PskCredentials, ServerTls, X509Credentials } from './tls/credentials.ts';
 export { readCertificateFolder, readKeyFile, readKeyFolder } from './tls/folder.ts';
+=======
+export type { ClientReport, ExportFigures, ServerObserver } from './server/observer.ts';
+>>>>>>> 33c7d28 (img: serve as people use qemu-nbd, and more)

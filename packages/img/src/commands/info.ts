@@ -13,16 +13,18 @@ import {
 import { command, type Given as GivenOptions } from '../command.ts';
 import { inSectors } from '../disk-size.ts';
 import { objectRow } from '../objects/objects.ts';
-import { cannotOpen, gateFor, openImage } from '../open.ts';
+import { cannotOpen, gateFor, openImage, schemeName } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { infoLocks } from '../places/file.ts';
 import { type BackingReport, type ImageReport, infoJson, infoText } from '../print/info.ts';
 import { formatJson } from '../print/json.ts';
-import { CommandError } from '../report.ts';
+import { CommandError, UsageError } from '../report.ts';
+import type { Terminal } from '../terminal.ts';
 
 const options = {
   format: { ...formatRow, name: 'format' },
   output: outputRow,
+  list: { name: 'list', help: 'FILE is an NBD server: tell which exports it has' },
   chain: { name: 'backing-chain', help: 'tell of all images of the chain' },
   share: shareRow,
   allow: allowRow,
@@ -39,6 +41,7 @@ export const info = command({
     const given = { ...options, objects };
     const name = oneImage(operands);
     const json = wantsJson(given.output);
+    if (given.list) return await listExports(name, json, terminal);
     const reports = await reportsOf(name, given);
     const [first] = reports;
     if (!json) terminal.print(reports.map(infoText).join('\n'));
@@ -47,6 +50,21 @@ export const info = command({
     return 0;
   },
 });
+
+/** @throws {UsageError} @throws {CommandError} */
+async function listExports(name: string, json: boolean, terminal: Terminal): Promise<number> {
+  if (!schemeName(name).startsWith('nbd')) throw new UsageError('--list expects the URI of an NBD server');
+  const { describeExports, parseNbdUri } = await import('@strata/nbd');
+  const { exportsJson, exportsText } = await import('../print/exports.ts');
+  try {
+    const { address } = parseNbdUri(name);
+    const exports = await describeExports(address);
+    terminal.print(json ? exportsJson(address, exports) : exportsText(exports));
+    return 0;
+  } catch (error) {
+    throw cannotOpen(name, error);
+  }
+}
 
 type Given = GivenOptions<typeof options>;
 

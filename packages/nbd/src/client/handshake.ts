@@ -25,7 +25,11 @@ import {
 } from '../protocol/options.ts';
 import { printable } from '../protocol/text.ts';
 import type { Negotiation } from './negotiation.ts';
+<<<<<<< HEAD
 import { ask, giveUp, greet, isFinal, startTls, type TlsMode, unexpectedReply } from './options.ts';
+=======
+import { ask, giveUp, greet, isFinal, type Refusal, unexpectedReply } from './options.ts';
+>>>>>>> 33c7d28 (img: serve as people use qemu-nbd, and more)
 
 /** What is asked for. */
 export interface Wanted {
@@ -66,9 +70,11 @@ export function* openExport(wanted: Wanted): Negotiation<Negotiated> {
   return checked({ ...details, structured, contexts });
 }
 
-type Details = Omit<Negotiated, 'structured' | 'contexts'>;
+/** What a server says of an export in answer to INFO or GO. */
+export type Details = Omit<Negotiated, 'structured' | 'contexts'>;
 
-function* structuredReplies(): Negotiation<boolean> {
+/** Asks for structured replies. True: they were agreed on. */
+export function* structuredReplies(): Negotiation<boolean> {
   const option = Option.structuredReply;
   const refusal = yield* ask(option, new Uint8Array(), 0, (type) => {
     throw unexpectedReply(option, type);
@@ -99,7 +105,16 @@ function* selectContexts({ exportName, contexts }: Wanted): Negotiation<readonly
 
 /** Undefined: the server does not know GO. */
 function* go({ exportName }: Wanted): Negotiation<Details | undefined> {
-  const option = Option.go;
+  const { details, refusal } = yield* askDetails(Option.go, exportName);
+  if (refusal === undefined) return details;
+  return refusal.type === OptionReply.errUnsupported ? undefined : yield* giveUp(refusal.error);
+}
+
+/** Asks about an export by INFO or GO. One of the two comes back. @throws {DiskError} protocol, limit */
+export function* askDetails(
+  option: number,
+  exportName: string,
+): Negotiation<{ readonly details?: Details; readonly refusal?: Refusal }> {
   const infos = [InfoType.name, InfoType.description, InfoType.blockSize];
   let summary: ExportSummary | undefined;
   let blockSizes: BlockSizes | undefined;
@@ -114,12 +129,10 @@ function* go({ exportName }: Wanted): Negotiation<Details | undefined> {
     else if (info.type === 'name') name = info.name;
     else if (info.type === 'description') description = info.description;
   });
-  if (refusal !== undefined) {
-    return refusal.type === OptionReply.errUnsupported ? undefined : yield* giveUp(refusal.error);
-  }
+  if (refusal !== undefined) return { refusal };
   if (summary === undefined)
     throw new DiskError('protocol', 'the server did not tell the size of the export');
-  return { ...summary, blockSizes, name, description };
+  return { details: { ...summary, blockSizes, name, description } };
 }
 
 function sizesOf({ minimum, preferred, maximumPayload }: BlockSizes): BlockSizes {
