@@ -12,9 +12,6 @@ export {
   type NbdServer,
   type ServerAddress,
 } from './server/listen.ts';
-<<<<<<< HEAD
+export type { ClientReport, ExportFigures, ServerObserver } from './server/observer.ts';
 export type { ClientTls, PskCredentials, ServerTls, X509Credentials } from './tls/credentials.ts';
 export { readCertificateFolder, readKeyFile, readKeyFolder } from './tls/folder.ts';
-=======
-export type { ClientReport, ExportFigures, ServerObserver } from './server/observer.ts';
->>>>>>> 33c7d28 (img: serve as people use qemu-nbd, and more)

@@ -13,9 +13,10 @@ import {
 import { command, type Given as GivenOptions } from '../command.ts';
 import { inSectors } from '../disk-size.ts';
 import { objectRow } from '../objects/objects.ts';
-import { cannotOpen, gateFor, openImage, schemeName } from '../open.ts';
+import { cannotOpen, gateFor, openImage } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { infoLocks } from '../places/file.ts';
+import { schemeName } from '../places/schemes.ts';
 import { type BackingReport, type ImageReport, infoJson, infoText } from '../print/info.ts';
 import { formatJson } from '../print/json.ts';
 import { CommandError, UsageError } from '../report.ts';
@@ -57,9 +58,9 @@ async function listExports(name: string, json: boolean, terminal: Terminal): Pro
   const { describeExports, parseNbdUri } = await import('@strata/nbd');
   const { exportsJson, exportsText } = await import('../print/exports.ts');
   try {
-    const { address } = parseNbdUri(name);
-    const exports = await describeExports(address);
-    terminal.print(json ? exportsJson(address, exports) : exportsText(exports));
+    const server = parseNbdUri(name);
+    const exports = await describeExports(server);
+    terminal.print(json ? exportsJson(server, exports) : exportsText(exports));
     return 0;
   } catch (error) {
     throw cannotOpen(name, error);

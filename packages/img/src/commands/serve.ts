@@ -1,7 +1,7 @@
 /** `serve`: exports images over NBD until it is told to stop. */
 import { isDiskError } from '@strata/block';
 import { type Export, type ListenAddress, listen, type NbdServer, type ServerObserver } from '@strata/nbd';
-import { type CommandLine, command } from '../command.ts';
+import { command } from '../command.ts';
 import { CommandError, UsageError } from '../report.ts';
 import { chooseAddress } from '../serving/address.ts';
 import { announceAt, urisOf, variablesFor } from '../serving/announce.ts';
@@ -32,16 +32,16 @@ export const serve = command({
     'server stops, and the exit status is its own.\n\n',
     'A service manager may hand over the socket (LISTEN_FDS and LISTEN_PID).\n',
   ].join(''),
-  run: async (line, terminal) => {
-    const { options: given, operands, afterDashes = [] } = line;
+  run: async ({ options, objects, operands, afterDashes = [] }, terminal) => {
+    const given = { ...options, objects };
     const files = operands.slice(0, operands.length - afterDashes.length);
     refuseContradictions(given, files, afterDashes);
     if (given.list) return await listServer(given, terminal);
     if (files.length === 0) throw new UsageError('Expecting image file name', { pointToHelp: true });
-    if (!given.fork) return await serveFiles(files, afterDashes, line, terminal);
+    if (!given.fork) return await serveFiles(files, afterDashes, given, terminal);
     const { forkServer, isInBackground, unseenTerminal } = await import('../serving/daemon.ts');
     if (!isInBackground()) return await forkServer(terminal, given.readyFd);
-    return await serveFiles(files, afterDashes, line, unseenTerminal);
+    return await serveFiles(files, afterDashes, given, unseenTerminal);
   },
 });
 
@@ -54,7 +54,7 @@ async function listServer(given: ServeOptions, terminal: Terminal): Promise<numb
 async function serveFiles(
   files: readonly string[],
   words: readonly string[],
-  { options: given }: CommandLine<typeof serveOptions>,
+  given: ServeOptions,
   terminal: Terminal,
 ): Promise<number> {
   const isCaptive = words.length > 0;

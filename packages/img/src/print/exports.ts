@@ -4,7 +4,7 @@
  * The text is that of `qemu-nbd --list`, the JSON has the members of `nbdinfo --list --json`, because scripts read both.
  */
 import { printable } from '@strata/chain';
-import { type ExportDescription, formatNbdUri, type NbdAddress } from '@strata/nbd';
+import { type ExportDescription, formatNbdUri, type NbdTarget } from '@strata/nbd';
 
 /** Of the transmission flags, from the lowest bit on; the lowest itself has no name. */
 const flagNames: readonly (string | undefined)[] = [
@@ -46,18 +46,18 @@ function exportText({ name, description, details, contexts }: ExportDescription)
 }
 
 /** The members of `nbdinfo --list --json`. */
-export function exportsJson(address: NbdAddress, exports: readonly ExportDescription[]): string {
+export function exportsJson(server: NbdTarget, exports: readonly ExportDescription[]): string {
   const report = {
     protocol: 'newstyle-fixed',
-    TLS: false,
+    TLS: server.tls !== undefined,
     structured: exports.some(({ structured }) => structured),
-    exports: exports.map((each) => exportJson(address, each)),
+    exports: exports.map((each) => exportJson(server, each)),
   };
   return `${JSON.stringify(report, undefined, 4)}\n`;
 }
 
 function exportJson(
-  address: NbdAddress,
+  server: NbdTarget,
   { name, description, details, contexts }: ExportDescription,
 ): Readonly<Record<string, unknown>> {
   const has = (flag: string): boolean | undefined =>
@@ -65,7 +65,7 @@ function exportJson(
   return {
     'export-name': name,
     description,
-    uri: formatNbdUri({ address, exportName: name, user: undefined }),
+    uri: formatNbdUri({ ...server, exportName: name }),
     contexts: contexts.length > 0 ? contexts : undefined,
     is_rotational: has('rotational'),
     is_read_only: has('readonly'),

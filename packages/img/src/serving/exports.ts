@@ -32,10 +32,14 @@ export interface OpenedExports extends AsyncDisposable {
 
 /** @throws {CommandError} */
 export async function openExports(operands: readonly string[], given: ServeOptions): Promise<OpenedExports> {
-  const named = operands.map(splitName);
+  const named = operands.map((operand) =>
+    given.imageOptions ? { name: undefined, file: operand } : splitName(operand),
+  );
   const files = named.map(({ file }) => file);
   const wish: Wish = {
-    allow: [...given.allow, ...foldersOf(files)],
+    allow: [...given.allow, ...foldersOf(files, given)],
+    imageOptions: given.imageOptions,
+    objects: given.objects,
     format: given.format,
     snapshot: given.loaded,
     locks: serveLocks,
@@ -140,11 +144,18 @@ function exportsOf(
   { name, file }: Named,
   { source, device }: OpenedDisk,
   isOnly: boolean,
-  { description, exportName }: ServeOptions,
+  { description, exportName, imageOptions }: ServeOptions,
 ): readonly Export[] {
   const disk = device === undefined ? { source } : { device };
   const chosen = name ?? exportName;
-  const names = chosen === undefined ? [...(isOnly ? [''] : []), shortName(file)] : [chosen];
+  const own = imageOptions || file.startsWith('json:') ? undefined : shortName(file);
+  if (chosen === undefined && own === undefined && !isOnly) {
+    throw new CommandError(
+      `an image among others that is described by its options needs a name: NAME=${file}`,
+    );
+  }
+  const names =
+    chosen === undefined ? [...(isOnly ? [''] : []), ...(own === undefined ? [] : [own])] : [chosen];
   return names.map((each) => ({ name: each, ...disk, ...(description !== undefined && { description }) }));
 }
 

@@ -16,7 +16,7 @@ export function listedAddress({ socket, bind, port }: ServeOptions): NbdAddress 
 /** @throws {CommandError} if the server cannot be asked */
 export async function printExports(address: NbdAddress, terminal: Terminal): Promise<void> {
   try {
-    terminal.print(exportsText(await describeExports(address)));
+    terminal.print(exportsText(await describeExports({ address })));
   } catch (error) {
     throw isDiskError(error) ? new CommandError(error.message, { cause: error }) : error;
   }

@@ -1,9 +1,10 @@
 /** The command line of `serve`: qemu-nbd's options under its names, and what goes beyond it. */
 import { parseSize } from '@strata/block';
 import { printable } from '@strata/chain';
-import { allowRow, formatRow, laterRow, readSize } from '../arguments.ts';
+import { allowRow, formatRow, imageOptionsRow, laterRow, readSize } from '../arguments.ts';
+import type { Given } from '../command.ts';
 import { objectRow } from '../objects/objects.ts';
-import type { OptionTable, OptionValues } from '../options.ts';
+import type { OptionTable } from '../options.ts';
 import { UsageError } from '../report.ts';
 import { snapshotRow } from '../snapshot-choice.ts';
 
@@ -141,7 +142,7 @@ export const serveOptions = {
   tls: laterRow({ name: 'tls-creds', value: 'ID', help: 'speak TLS' }),
   authorization: laterRow({ name: 'tls-authz', value: 'ID', help: 'authorise clients of TLS' }),
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+  imageOptions: imageOptionsRow,
   connect: laterRow({ letter: 'c', name: 'connect', value: 'DEV', help: 'connect a device of the kernel' }),
   disconnect: laterRow({ letter: 'd', name: 'disconnect', help: 'disconnect a device of the kernel' }),
   selinux: laterRow({ name: 'selinux-label', value: 'LABEL', help: 'label the socket' }),
@@ -149,7 +150,7 @@ export const serveOptions = {
 } as const satisfies OptionTable;
 
 /** What the user gave. */
-export type ServeOptions = OptionValues<typeof serveOptions>;
+export type ServeOptions = Given<typeof serveOptions>;
 
 /** @throws {UsageError} for options that do not go together, in qemu-nbd's words where it has some */
 export function refuseContradictions(

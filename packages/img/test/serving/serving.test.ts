@@ -327,10 +327,8 @@ test('the log is a JSON object a line, of who came and what was asked', requires
     .split('\n')
     .map((line) => JSON.parse(line) as Record<string, unknown>);
   const names = events.map(({ event }) => event);
-  assert.deepEqual(
-    [names[0], ...names.slice(-2), names.includes('connected'), names.includes('entered')],
-    ['listening', 'stopping', 'stopped', true, true],
-  );
+  assert.deepEqual([names[0], names.at(-1)], ['listening', 'stopped']);
+  for (const name of ['connected', 'entered', 'stopping']) assert.ok(names.includes(name), name);
   const left = events.find(({ event, export: name }) => event === 'left' && name !== undefined);
   assert.deepEqual([left?.['export'], left?.['written'], left?.['failed']], ['a\u001bb', 65_536, 0]);
   assert.match(String(left?.['peer']), /^127\.0\.0\.1:\d+$/);

@@ -11,8 +11,9 @@ import { decodeMetaContextReply, encodeMetaContextRequest } from '../protocol/op
 import { askDetails, type Details, structuredReplies } from './handshake.ts';
 import { listExports } from './list.ts';
 import { type ConnectOptions, type Negotiation, perform } from './negotiation.ts';
-import { ask, giveUp, greet, isFinal, unexpectedReply } from './options.ts';
-import type { NbdAddress } from './uri.ts';
+import { ask, giveUp, greet, isFinal, startTls, type TlsMode, unexpectedReply } from './options.ts';
+import type { NbdTarget } from './uri.ts';
+import { loadTls } from './uri-tls.ts';
 
 /** Two options each, and two more: nbdkit takes 32 on a connection. */
 const exportsAtOnce = 12;
@@ -32,16 +33,18 @@ export interface ExportDescription {
 
 /** All exports of a server, in its order. @throws {DiskError} as `listExports` */
 export async function describeExports(
-  address: NbdAddress,
-  options: ConnectOptions = {},
+  { address, tls: wish }: Pick<NbdTarget, 'address' | 'tls'>,
+  given: ConnectOptions = {},
 ): Promise<readonly ExportDescription[]> {
+  const options = { ...given, tls: given.tls ?? (wish && (await loadTls(wish))) };
   const listed = await listExports(address, options);
+  const tls = options.tls && (options.tls.mode ?? 'require');
   const described: ExportDescription[] = [];
   for (let at = 0; at < listed.length; at += exportsAtOnce) {
     const names = listed.slice(at, at + exportsAtOnce);
     const takeOver = (found: readonly ExportDescription[], transport: { end(): Promise<void> }) =>
       transport.end().then(() => found);
-    described.push(...(await perform(address, descriptions(names), takeOver, options)));
+    described.push(...(await perform(address, descriptions(names, tls), takeOver, options)));
   }
   return described;
 }
@@ -51,8 +54,12 @@ interface Listed {
   readonly description?: string | undefined;
 }
 
-function* descriptions(listed: readonly Listed[]): Negotiation<readonly ExportDescription[]> {
+function* descriptions(
+  listed: readonly Listed[],
+  tls: TlsMode | undefined,
+): Negotiation<readonly ExportDescription[]> {
   const { fixed } = yield* greet();
+  yield* startTls(tls, fixed);
   const structured = fixed && (yield* structuredReplies());
   const found: ExportDescription[] = [];
   for (const { name, description } of listed) {

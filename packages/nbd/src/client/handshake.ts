@@ -25,11 +25,16 @@ import {
 } from '../protocol/options.ts';
 import { printable } from '../protocol/text.ts';
 import type { Negotiation } from './negotiation.ts';
-<<<<<<< HEAD
-import { ask, giveUp, greet, isFinal, startTls, type TlsMode, unexpectedReply } from './options.ts';
-=======
-import { ask, giveUp, greet, isFinal, type Refusal, unexpectedReply } from './options.ts';
->>>>>>> 33c7d28 (img: serve as people use qemu-nbd, and more)
+import {
+  ask,
+  giveUp,
+  greet,
+  isFinal,
+  type Refusal,
+  startTls,
+  type TlsMode,
+  unexpectedReply,
+} from './options.ts';
 
 /** What is asked for. */
 export interface Wanted {
