@@ -112,6 +112,16 @@ export class DirtyBitmap {
     for (const { offset, length } of other.ranges()) this.set(offset, length);
   }
 
+  /** A copy for a disk of another size: what is added is clean. */
+  resized(size: number): DirtyBitmap {
+    const copy = new DirtyBitmap(size, this.granularity);
+    for (const { offset, length } of this.ranges()) {
+      const inside = Math.min(length, size - offset);
+      if (inside > 0) copy.set(offset, inside);
+    }
+    return copy;
+  }
+
   /**
    * Fills `into` with a bit for every granule from `first` on, a multiple of 4096, the first in the lowest bit of
    * the first byte; bits past the last granule are 0.

@@ -37,6 +37,8 @@ export interface BitmapEntry {
   /** Where its table lies, and how many entries that has. Not compared with the length of the file. */
   readonly tableAt: HostOffset;
   readonly tableEntries: number;
+  /** Where its entry of the directory lies. */
+  readonly entryAt: HostOffset;
 }
 
 /**
@@ -67,7 +69,7 @@ export async function listBitmaps(file: HostSource, header: Header): Promise<rea
     if (extraSize !== 0) throw corrupt('Bitmap extra data is not supported');
     const name = textOf(await reader.take(nameSize));
     reader.align();
-    const entry = judge(fixed, name, header);
+    const entry = judge(fixed, name, header, hostOffset(directoryAt + start));
     if (entry === undefined) throw corrupt(`Bitmap '${name}' doesn't satisfy the constraints`);
     if (names.has(name)) throw corrupt(`Bitmap already exists: ${name}`);
     names.add(name);
@@ -77,7 +79,7 @@ export async function listBitmaps(file: HostSource, header: Header): Promise<rea
   return entries;
 }
 
-function judge(fixed: Buffer, name: string, header: Header): BitmapEntry | undefined {
+function judge(fixed: Buffer, name: string, header: Header, entryAt: HostOffset): BitmapEntry | undefined {
   const clusterSize = 2 ** header.clusterBits;
   const tableAt = fixed.readBigUInt64BE(0);
   const tableEntries = fixed.readUInt32BE(8);
@@ -102,5 +104,36 @@ function judge(fixed: Buffer, name: string, header: Header): BitmapEntry | undef
     auto: (flags & FLAG_AUTO) !== 0,
     tableAt: hostOffset(Number(tableAt)),
     tableEntries,
+    entryAt,
   };
+}
+
+/** Bytes of a bitmap's entry in the directory. */
+export function bitmapEntryLength(name: string): number {
+  return Math.ceil((FIXED + Buffer.byteLength(name)) / 8) * 8;
+}
+
+/** The directory of these bitmaps. */
+export function encodeDirectory(bitmaps: readonly Omit<BitmapEntry, 'entryAt'>[]): Buffer {
+  const parts = bitmaps.map((bitmap) => {
+    const bytes = Buffer.alloc(bitmapEntryLength(bitmap.name));
+    encodeBitmapState(bitmap).copy(bytes);
+    bytes.writeUInt8(DIRTY_TRACKING, 16);
+    bytes.writeUInt8(Math.log2(bitmap.granularity), 17);
+    bytes.writeUInt16BE(Buffer.byteLength(bitmap.name), 18);
+    bytes.write(bitmap.name, FIXED);
+    return bytes;
+  });
+  return Buffer.concat(parts);
+}
+
+/** The first 16 bytes of an entry of the directory: where the table is, and the flags. */
+export function encodeBitmapState(
+  bitmap: Pick<BitmapEntry, 'tableAt' | 'tableEntries' | 'inUse' | 'auto'>,
+): Buffer {
+  const bytes = Buffer.alloc(16);
+  bytes.writeBigUInt64BE(BigInt(bitmap.tableAt), 0);
+  bytes.writeUInt32BE(bitmap.tableEntries, 8);
+  bytes.writeUInt32BE((bitmap.inUse ? FLAG_IN_USE : 0) | (bitmap.auto ? FLAG_AUTO : 0), 12);
+  return bytes;
 }

@@ -83,6 +83,7 @@ async function compact(image: Image): Promise<boolean> {
   // The front may hold the LUKS header, which stays.
   if (header.extensions.encryption !== undefined) return false;
   if (header.snapshotCount > 0 || end > refcountBlockEntries) return false;
+  if ((await image.bitmaps.list()).length > 0) return false;
   await refcounts.table.loadAll();
   const room = findRoom(image, end);
   if (room === undefined) return false;

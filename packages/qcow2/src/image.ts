@@ -23,6 +23,7 @@ import { Autoclear } from './format.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { backingOf, type Header } from './header.ts';
 import { featuresPatch } from './header-encode.ts';
+import { ImageBitmaps } from './image-bitmaps.ts';
 import { Links } from './links.ts';
 import { l2Tables } from './mapping.ts';
 import { Structures } from './overlap.ts';
@@ -76,6 +77,7 @@ export class Image {
   readonly links: Links;
   readonly reader: Reader;
   readonly codec: Codec;
+  readonly bitmaps: ImageBitmaps;
   /** Counts the calls that run. */
   readonly lifetime = new Lifetime();
   /** Which guest ranges are being changed. */
@@ -84,6 +86,8 @@ export class Image {
   /** Bytes the guest sees. */
   size: number;
   #header: Header;
+  /** There are bitmaps that may record: `recording` tells them. */
+  #records: boolean;
   #prepared = false;
   #closing = false;
   #preparing: Promise<void> | undefined;
@@ -129,6 +133,20 @@ export class Image {
     const { compressed } = this.reader;
     this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, space, compressed });
     this.size = header.size;
+    this.#records = header.extensions.bitmaps !== undefined;
+    this.bitmaps = new ImageBitmaps({
+      file,
+      geometry,
+      allocator,
+      quarantine,
+      structures,
+      barrier: this.barrier,
+      size: () => this.size,
+      exclusively: (change) => this.run(() => this.holdAll(change)),
+      appeared: () => {
+        this.#records = true;
+      },
+    });
   }
 
   /** The header as it was when the image was opened, or when its structures were last replaced. */
@@ -148,6 +166,19 @@ export class Image {
     this.#preparing = undefined;
     this.#broken = error;
     this.barrier.stop(error);
+  }
+
+  /** Runs `change` of a guest range; what records has been told of it before. */
+  recording(offset: number, length: number, change: () => Promise<void>): Promise<void> {
+    if (!this.#records) return change();
+    if (!this.isPrepared)
+      return this.run(() => this.#prepare()).then(() => this.#recorded(offset, length, change));
+    return this.#recorded(offset, length, change);
+  }
+
+  #recorded(offset: number, length: number, change: () => Promise<void>): Promise<void> {
+    this.bitmaps.mark(offset, length);
+    return change();
   }
 
   /** Runs a call, so that closing waits for it. @throws {DiskError} closed */
@@ -227,13 +258,16 @@ export class Image {
       if (this.#prepared) await this.barrier.run();
       // What one barrier releases, the next one counts.
       while (this.barrier.isNeeded) await this.barrier.run();
+      if (!this.#prepared) return;
+      await this.bitmaps.store();
+      while (this.barrier.isNeeded) await this.barrier.run();
     });
   }
 
   /** Makes the file ready for changes, and keeps those that wait in memory bounded. */
   async #prepare(): Promise<void> {
     if (!this.#prepared) {
-      this.#preparing ??= this.#clearAutoclear().catch((error: unknown) => {
+      this.#preparing ??= this.#makeReady().catch((error: unknown) => {
         this.#preparing = undefined;
         throw error;
       });
@@ -243,15 +277,18 @@ export class Image {
     if (relief !== undefined) await relief;
   }
 
-  /** Features that other programs keep up to date and we do not are declared stale before anything changes. */
-  async #clearAutoclear(): Promise<void> {
+  /** Features that we do not keep up to date are declared stale before anything changes, and bitmaps in use. */
+  async #makeReady(): Promise<void> {
     if (this.#broken !== undefined) throw this.#broken;
     this.structures.checkHeader();
-    if (this.header.autoclear !== 0n) {
-      const { offset, bytes } = featuresPatch({ ...this.header, autoclear: 0n });
+    const kept = (this.#records ? Autoclear.bitmaps : 0n) | (this.isRawData ? Autoclear.rawData : 0n);
+    const autoclear = this.header.autoclear & kept;
+    if (this.header.autoclear !== autoclear) {
+      const { offset, bytes } = featuresPatch({ ...this.header, autoclear });
       await this.file.write(bytes, offset);
       await this.file.flush();
     }
+    if (this.#records) await this.bitmaps.prepare();
     this.#prepared = true;
   }
 }

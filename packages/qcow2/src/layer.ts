@@ -4,6 +4,7 @@
  * Opened for reading, nothing is ever written, whatever the image's state. An image that was not closed
  * properly, or is marked corrupt, can be read but not written.
  */
+import type { BitmapSource, BitmapStore } from '@strata/bitmap';
 import {
   type BackingReference,
   type BlockSource,
@@ -34,6 +35,7 @@ import { closedError, Reader } from './reader.ts';
 import { Refcounts } from './refcounts.ts';
 import { resize } from './resize.ts';
 import { l1OfSnapshot } from './snapshots.ts';
+import { StoredBitmaps } from './stored-bitmaps.ts';
 import { write } from './write.ts';
 import { zero } from './zero.ts';
 
@@ -42,6 +44,7 @@ class Qcow2Source implements LayerSource {
   readonly format = 'qcow2';
   readonly size: number;
   readonly backing: BackingReference | undefined;
+  readonly bitmaps: BitmapSource;
   readonly #reader: Reader;
   #closed = false;
 
@@ -58,6 +61,7 @@ class Qcow2Source implements LayerSource {
     const refcounts = new Refcounts(file, geometry, header);
     const codec = codecOf(header.compressionType);
     this.#reader = new Reader({ file, data, geometry, l2, refcounts, codec, cipher });
+    this.bitmaps = new StoredBitmaps(file, header);
     this.size = header.size;
     this.backing = backingOf(header);
   }
@@ -110,6 +114,10 @@ class Qcow2Layer implements Layer {
     return this.#image.size;
   }
 
+  get bitmaps(): BitmapStore {
+    return this.#image.bitmaps;
+  }
+
   tryMap(offset: number, limit: number): Mapping | undefined {
     this.#image.lifetime.check();
     return this.#image.reader.tryMap(offset, Math.min(limit, this.size - offset));
@@ -126,15 +134,19 @@ class Qcow2Layer implements Layer {
   }
 
   write(from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
-    return write(this.#image, from, offset, below);
+    const image = this.#image;
+    return image.recording(offset, from.length, () => write(image, from, offset, below));
   }
 
   zero(offset: number, length: number, below: BlockSource, how: ZeroOptions = {}): Promise<void> {
-    return this.#image.run(() => zero(this.#image, offset, length, below, how));
+    const image = this.#image;
+    const change = (): Promise<void> => image.run(() => zero(image, offset, length, below, how));
+    return image.recording(offset, length, change);
   }
 
   discard(offset: number, length: number): Promise<void> {
-    return this.#image.run(() => discard(this.#image, offset, length));
+    const image = this.#image;
+    return image.recording(offset, length, () => image.run(() => discard(image, offset, length)));
   }
 
   flush(): Promise<void> {

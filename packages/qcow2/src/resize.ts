@@ -42,21 +42,33 @@ export async function resize(
   await image.holdAll(async () => {
     const old = image.size;
     if (size === old) return;
-    if (size < old) return shrink(image, size);
-    await growL1(image, l1EntriesFor(image.geometry, size));
-    await zeroTail(image, old, size, below);
-    await dropLeft(image, old, size);
-    if (image.geometry.externalData) await growData(image, old, size, preallocation);
-    // A data file that is the disk by itself must be read by nobody else: every cluster is allocated.
-    const mode = preallocation === 'off' && image.isRawData ? 'metadata' : preallocation;
-    if (mode === 'off') await hideBelow(image, old, size, below);
-    else await preallocateAdded(image, old, size, below, mode);
-    await image.barrier.run();
-    const { offset, bytes } = sizePatch(size);
-    await image.file.write(bytes, offset);
-    await image.file.flush();
-    image.size = size;
+    await image.bitmaps.prepareResize();
+    if (size < old) await shrink(image, size);
+    else await grow(image, size, below, preallocation);
+    await image.bitmaps.resized();
   });
+}
+
+async function grow(
+  image: Image,
+  size: number,
+  below: BlockSource,
+  preallocation: Preallocation,
+): Promise<void> {
+  const old = image.size;
+  await growL1(image, l1EntriesFor(image.geometry, size));
+  await zeroTail(image, old, size, below);
+  await dropLeft(image, old, size);
+  if (image.geometry.externalData) await growData(image, old, size, preallocation);
+  // A data file that is the disk by itself must be read by nobody else: every cluster is allocated.
+  const mode = preallocation === 'off' && image.isRawData ? 'metadata' : preallocation;
+  if (mode === 'off') await hideBelow(image, old, size, below);
+  else await preallocateAdded(image, old, size, below, mode);
+  await image.barrier.run();
+  const { offset, bytes } = sizePatch(size);
+  await image.file.write(bytes, offset);
+  await image.file.flush();
+  image.size = size;
 }
 
 function check(image: Image, size: number): void {
