@@ -20,6 +20,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   compare: async () => (await import('./commands/compare.ts')).compare,
   check: async () => (await import('./commands/check.ts')).check,
   snapshot: async () => (await import('./commands/snapshot.ts')).snapshot,
+  measure: async () => (await import('./commands/measure.ts')).measure,
   resize: async () => (await import('./commands/resize.ts')).resize,
   serve: async () => (await import('./commands/serve.ts')).serve,
 };

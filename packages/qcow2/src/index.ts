@@ -8,6 +8,12 @@ export { isQcow2 } from './format.ts';
 export type { ImageOptions } from './image.ts';
 export { type Qcow2Info, readInfo } from './info.ts';
 export { qcow2Format, qcow2FormatWith } from './layer.ts';
+export {
+  bitmapsSize,
+  type Measure,
+  type MeasureOptions,
+  measureQcow2,
+} from './measure.ts';
 export { applySnapshot, createSnapshot, deleteSnapshot } from './snapshot-changes.ts';
 export type { NewSnapshot } from './snapshot-table.ts';
 export type { Snapshot } from './snapshots.ts';

@@ -26,3 +26,15 @@ export function refcountStructuresFor(geometry: Geometry, clusters: number): Ref
   }
   return { blocks, tableClusters };
 }
+
+/** Bytes of a file with all of a disk of `size` bytes allocated: the disk in whole clusters and its tables. */
+export function wholeImageSize(geometry: Geometry, size: number): number {
+  const { clusterSize, l2EntrySize, l2Entries, wordsPerCluster } = geometry;
+  const clusters = Math.ceil(size / clusterSize);
+  const l2Tables = Math.ceil(clusters / l2Entries);
+  const l2Clusters = (l2Tables * l2Entries * l2EntrySize) / clusterSize;
+  const l1Clusters = Math.ceil(l2Tables / wordsPerCluster);
+  const counted = 1 + l2Clusters + l1Clusters + clusters;
+  const { blocks, tableClusters } = refcountStructuresFor(geometry, counted);
+  return (counted + blocks + tableClusters) * clusterSize;
+}

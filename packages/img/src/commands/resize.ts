@@ -1,6 +1,6 @@
 /** `resize`: makes a disk larger or smaller. */
 import { type Preallocation, parseSize } from '@strata/block';
-import { allowRow, formatRow, laterRow, quietRow } from '../arguments.ts';
+import { allowRow, formatRow, imageOptionsRow, quietRow } from '../arguments.ts';
 import { command } from '../command.ts';
 import { inSectors } from '../disk-size.ts';
 import { objectRow } from '../objects/objects.ts';
@@ -23,7 +23,7 @@ const options = {
   quiet: quietRow,
   allow: allowRow,
   objects: objectRow,
-  imageOptions: laterRow({ name: 'image-opts', help: 'FILE is a list of image options' }),
+  imageOptions: imageOptionsRow,
 } as const satisfies OptionTable;
 
 /** The verb. */
@@ -36,14 +36,20 @@ export const resize = command({
     'SIZE is in bytes, or takes a suffix: k, M, G, T, P or E, powers of 1024. With + or -\n',
     'it is added to what the disk has, or taken away.\n',
   ].join(''),
-  run: async ({ options: given, operands }, terminal) => {
+  run: async ({ options: given, operands, objects }, terminal) => {
     if (operands.length < 2) throw new UsageError('Not enough arguments', { pointToHelp: true });
     const [name, text, extra] = operands as [string, string, ...string[]];
     if (extra !== undefined)
       throw new UsageError('Expecting image file name and size', { pointToHelp: true });
     const change = readChange(text);
-    const { allow, format, preallocation = 'off', quiet, shrink } = given;
-    await using chain = await openWritableDisk(name, { allow, format, locks: changeLocks });
+    const { allow, format, imageOptions, preallocation = 'off', quiet, shrink } = given;
+    await using chain = await openWritableDisk(name, {
+      allow,
+      format,
+      imageOptions,
+      objects,
+      locks: changeLocks,
+    });
     const { layer } = chain.top;
     const current = inSectors(layer.size);
     const size = change.relativeTo(current);

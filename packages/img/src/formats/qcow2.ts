@@ -2,11 +2,14 @@
 import { DiskError, type HostSource, type Preallocation } from '@strata/block';
 import {
   applySnapshot,
+  bitmapsSize,
   type CreateQcow2Options,
   checkImage,
   createQcow2,
   createSnapshot,
   deleteSnapshot,
+  type MeasureOptions,
+  measureQcow2,
   type Qcow2Info,
   qcow2Format,
   readInfo,
@@ -16,7 +19,14 @@ import type { CreationValues } from '../creation.ts';
 import type { JsonObject } from '../print/json.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
 import { qcow2Rows } from './rows.ts';
-import type { CheckOutcome, FormatSupport, ImageFacts, NewImage } from './support.ts';
+import type {
+  CheckOutcome,
+  FormatSupport,
+  ImageFacts,
+  Measurement,
+  MeasureRequest,
+  NewImage,
+} from './support.ts';
 
 export const qcow2Support: FormatSupport = {
   format: qcow2Format,
@@ -35,6 +45,11 @@ export const qcow2Support: FormatSupport = {
     },
     apply: (file, idOrName) => applySnapshot(file, { idOrName }),
     remove: (file, name) => deleteSnapshot(file, { id: undefined, name }),
+  },
+  measure,
+  bitmaps: async (file) => {
+    const { version, bitmaps } = await readInfo(file);
+    return version === 2 ? undefined : bitmaps.filter(({ inUse }) => !inUse);
   },
   check,
 };
@@ -77,6 +92,47 @@ function preallocationOf(values: CreationValues): Preallocation {
   if (mode === undefined)
     throw new DiskError('invalid', `Parameter 'preallocation' does not accept value '${value}'`);
   return mode;
+}
+
+const measuredVersions: Readonly<Record<string, 2 | 3>> = { '0.10': 2, '1.1': 3 };
+
+async function measure({ disk, bitmaps, values }: MeasureRequest): Promise<Measurement> {
+  const compat = String(values.get('compat') ?? '1.1');
+  const version = Object.hasOwn(measuredVersions, compat) ? measuredVersions[compat] : undefined;
+  if (version === undefined) throw new DiskError('invalid', `Invalid compatibility level: '${compat}'`);
+  const clusterSize = Number(values.get('cluster_size') ?? 65_536);
+  const mode = values.get('preallocation') ?? 'off';
+  const preallocation = preallocations.find((known) => known === mode);
+  if (preallocation === undefined) throw new DiskError('invalid', `invalid parameter value: ${mode}`);
+  const measured = await measureQcow2(disk, {
+    version,
+    clusterSize,
+    refcountBits: Number(values.get('refcount_bits') ?? 16),
+    extendedL2: values.get('extended_l2') === true,
+    preallocation,
+    hasBacking: values.has('backing_file'),
+    ...(values.get('encrypt.format') === 'luks' && { encryption: luksChoices(values) }),
+  });
+  const size = typeof disk === 'number' ? disk : disk.size;
+  const counts = version === 3 && bitmaps !== undefined;
+  return { ...measured, bitmaps: counts ? bitmapsSize(bitmaps, size, clusterSize) : undefined };
+}
+
+/** @throws {DiskError} invalid */
+function luksChoices(values: CreationValues): NonNullable<MeasureOptions['encryption']> {
+  if (!values.has('encrypt.key-secret'))
+    throw new DiskError('invalid', "Parameter 'encrypt.key-secret' is required for cipher");
+  const text = (name: string): string | undefined => {
+    const value = values.get(`encrypt.${name}`);
+    return value === undefined ? undefined : String(value);
+  };
+  return {
+    cipherAlg: text('cipher-alg'),
+    cipherMode: text('cipher-mode'),
+    ivgenAlg: text('ivgen-alg'),
+    ivgenHashAlg: text('ivgen-hash-alg'),
+    hashAlg: text('hash-alg'),
+  };
 }
 
 /** @throws {DiskError} invalid, not-supported */

@@ -22,6 +22,11 @@ export const rawSupport: FormatSupport = {
   create,
   describe: (file) => describe(file, raw),
   snapshots: undefined,
+  measure: async ({ disk }) => {
+    const size = inSectors(typeof disk === 'number' ? disk : disk.size);
+    return { required: size, fullyAllocated: size, bitmaps: undefined };
+  },
+  bitmaps: undefined,
   check: undefined,
 };
 

@@ -1,5 +1,5 @@
 /** What the command asks of an image format, beyond reading and writing it: the row of `formats` in `open.ts`. */
-import type { BackingReference, HostFile, HostSource, ImageFormat } from '@strata/block';
+import type { BackingReference, BlockSource, HostFile, HostSource, ImageFormat } from '@strata/block';
 import type { CreationRow, CreationValues } from '../creation.ts';
 import type { CheckCounts } from '../print/check.ts';
 import type { ImageReport } from '../print/info.ts';
@@ -26,10 +26,40 @@ export interface FormatSupport {
   create(file: HostFile, image: NewImage): Promise<boolean>;
   /** The facts of an image, read from its own file alone. @throws {DiskError} corrupt, limit, not-supported */
   describe(file: HostSource): Promise<ImageFacts>;
+  /** Says what a new image takes; undefined if the format cannot. @throws {DiskError} invalid, limit, and what the disk throws */
+  readonly measure: ((request: MeasureRequest) => Promise<Measurement>) | undefined;
+  /** The bitmaps that an image keeps and that are sound; undefined if such an image cannot keep any. */
+  readonly bitmaps: ((file: HostSource) => Promise<readonly BitmapFacts[] | undefined>) | undefined;
   /** Keeps states of a disk inside its image; undefined if the format cannot. */
   readonly snapshots: SnapshotSupport | undefined;
   /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
   readonly check: ((file: HostSource) => Promise<CheckOutcome>) | undefined;
+}
+
+/** What is to be measured, and into what. */
+export interface MeasureRequest {
+  /** Bytes of a disk that holds nothing, or a disk. */
+  readonly disk: number | BlockSource;
+  /** The bitmaps that the disk's image keeps; undefined if it cannot keep any. */
+  readonly bitmaps: readonly BitmapFacts[] | undefined;
+  /** The options of the new image that were given. */
+  readonly values: CreationValues;
+}
+
+/** A bitmap that an image keeps. */
+export interface BitmapFacts {
+  readonly name: string;
+  readonly granularity: number;
+}
+
+/** What a new image takes, in bytes. */
+export interface Measurement {
+  /** Enough for the disk as it is. */
+  readonly required: number;
+  /** Enough once all of the disk has been written. */
+  readonly fullyAllocated: number;
+  /** Beside that, for the bitmaps; undefined if the new image cannot keep any. */
+  readonly bitmaps: number | undefined;
 }
 
 /** Internal snapshots. All of it throws DiskErrors. */
