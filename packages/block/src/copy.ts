@@ -71,7 +71,7 @@ export async function copy(
       const left = extent.offset + extent.length - at;
       const passed = select?.(extent) === false || (zero && targetIsZero);
       const most = passed ? left : zero ? LONGEST_ZERO : bufferSize - (at % bufferSize);
-      const piece = { offset: at, length: Math.min(left, most), zero };
+      const piece = { offset: at, length: Math.min(left, most), zero, ...(zero && { moved: 0 }) };
       at += piece.length;
       if (!passed) return piece;
       skip(piece.length);
@@ -121,7 +121,7 @@ export async function copy(
 }
 
 /** Waits for all, then fails as the first that failed: nothing is in flight after a failure. */
-async function allDone(calls: readonly Promise<void>[]): Promise<void> {
+export async function allDone(calls: readonly Promise<void>[]): Promise<void> {
   if (calls.length === 1) return calls[0];
   for (const result of await Promise.allSettled(calls)) {
     if (result.status === 'rejected') throw result.reason;

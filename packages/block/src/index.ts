@@ -3,6 +3,7 @@ export { fitsU64, getU16, getU32, getU64, putU16, putU32, putU64 } from './big-e
 export { checkedDevice, checkedSource, checkRange } from './checked.ts';
 export { type CompareOptions, compare } from './compare.ts';
 export { type CopyOptions, type CopyResult, copy } from './copy.ts';
+export { type CopyDifferencesOptions, copyDifferences } from './copy-differences.ts';
 export type {
   BlockDevice,
   BlockSource,

@@ -86,6 +86,14 @@ export interface Layer extends LayerSource {
    * @throws {DiskError} invalid, limit, not-supported, no-space
    */
   resize(size: number, below: BlockSource, how?: ResizeOptions): Promise<void>;
+  /**
+   * Records another backing file, or none, in one step that a power cut cannot divide: all that was written
+   * before is durable first. The layer itself goes on as before; open it again to use what is below now. Without
+   * this the format records no backing file.
+   *
+   * @throws {DiskError} invalid, no-space if the image has no room for the name
+   */
+  changeBacking?(reference: BackingReference | undefined): Promise<void>;
 }
 
 /** What an image may need from whoever opens it, beside its own file. */

@@ -6,6 +6,7 @@
  */
 import { DiskError } from './errors.ts';
 import { eventLoopTurn } from './extents.ts';
+import { paceOf } from './pace.ts';
 
 /** What a long transfer may be told. */
 export interface TransferOptions {
@@ -13,12 +14,16 @@ export interface TransferOptions {
   readonly progress?: (done: number, total: number) => void;
   /** Ends it early with `aborted`. */
   readonly signal?: AbortSignal;
+  /** Bytes a second, of those that are moved; at least 1. Not bounded if not given. */
+  readonly rate?: number;
 }
 
 /** A part of the work. */
 export interface Piece {
   readonly offset: number;
   readonly length: number;
+  /** Bytes that count for the rate; `length` if not given. */
+  readonly moved?: number;
 }
 
 /** How pieces are made and worked on. */
@@ -52,7 +57,8 @@ export async function runPipeline<P extends Piece>(
   pipeline: Pipeline<P>,
   options: TransferOptions,
 ): Promise<void> {
-  const { progress, signal } = options;
+  const { progress, signal, rate } = options;
+  const pace = rate === undefined ? undefined : paceOf(rate, signal);
   let done = 0;
   let failure: { readonly error: unknown } | undefined;
   let previous: Promise<void> = Promise.resolve();
@@ -65,12 +71,17 @@ export async function runPipeline<P extends Piece>(
   };
   const choose = async (): Promise<{ readonly piece: P; readonly order: Order } | undefined> => {
     if (ended || failure) return undefined;
-    if (signal?.aborted) throw new DiskError('aborted', 'the transfer was aborted', { cause: signal.reason });
+    if (signal?.aborted) throw abortedBy(signal);
     if (++pieces % PIECES_PER_TURN === 0) await eventLoopTurn();
     const piece = await pipeline.next(advance);
     if (piece === undefined) {
       ended = true;
       return undefined;
+    }
+    const pause = pace?.(piece.moved ?? piece.length);
+    if (pause !== undefined) {
+      await pause;
+      if (signal?.aborted) throw abortedBy(signal);
     }
     const myTurn = previous;
     let passOn = (): void => {};
@@ -104,4 +115,8 @@ export async function runPipeline<P extends Piece>(
   };
   await Promise.all(Array.from({ length: pipeline.parallel }, guarded));
   if (failure) throw failure.error;
+}
+
+function abortedBy(signal: AbortSignal): DiskError {
+  return new DiskError('aborted', 'the transfer was aborted', { cause: signal.reason });
 }

@@ -16,5 +16,6 @@ export {
 } from './open.ts';
 export type { FileUse, Place, Places } from './places.ts';
 export { probe } from './probe.ts';
+export { type NewBacking, type RebaseStep, rebase, rebaseUnchecked } from './rebase.ts';
 export { printable, schemeOf } from './reference.ts';
 export { extentOf, type PastEnd, type Resolution, resolve, tryResolve } from './resolve.ts';

@@ -67,6 +67,8 @@ export interface ChainImage {
   readonly reference: BackingReference | undefined;
   readonly format: ImageFormat;
   readonly host: HostSource;
+  /** Equal for two names of one file; undefined where that cannot be told. */
+  readonly identity: string | undefined;
   readonly layer: LayerSource;
 }
 
@@ -201,7 +203,7 @@ async function openImage(
     const layer = await (access === 'write'
       ? format.open(place.host as HostFile)
       : format.openSource(place.host, above === undefined ? snapshotOf(options) : {}));
-    return { path, reference, format, host: place.host, layer };
+    return { path, reference, format, host: place.host, identity: place.identity, layer };
   } catch (error) {
     await Promise.allSettled([place.host[Symbol.asyncDispose]()]);
     throw located(error, path);

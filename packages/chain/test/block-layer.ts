@@ -18,9 +18,11 @@ type State = 'raw' | 'encoded' | 'zero' | 'reserved' | 'below';
 export class BlockLayer implements Layer {
   readonly format = 'blocks';
   readonly caps: Capabilities = { blockSize, zero: 'native', discard: 'native' };
-  readonly backing: BackingReference | undefined;
+  backing: BackingReference | undefined;
   size: number;
   flushed = 0;
+  /** What `flushed` must reach for the last change to be durable. */
+  changed = 0;
   disposed = false;
   #bytes: Uint8Array;
   readonly #states = new Map<number, State>();
@@ -86,6 +88,7 @@ export class BlockLayer implements Layer {
   }
 
   async write(from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
+    this.changed = this.flushed + 1;
     const start = Math.floor(offset / blockSize) * blockSize;
     const end = Math.min(Math.ceil((offset + from.length) / blockSize) * blockSize, this.size);
     for (let at = start; at < end; at += blockSize) {
@@ -97,6 +100,7 @@ export class BlockLayer implements Layer {
   }
 
   async zero(offset: number, length: number): Promise<void> {
+    this.changed = this.flushed + 1;
     this.set(offset, length, 'zero');
   }
 
@@ -121,6 +125,11 @@ export class BlockLayer implements Layer {
     bytes.set(this.#bytes.subarray(0, size));
     this.#bytes = bytes;
     this.size = size;
+  }
+
+  async changeBacking(reference: BackingReference | undefined): Promise<void> {
+    if (this.changed > this.flushed) throw new Error('the backing file changes before the data is durable');
+    this.backing = reference;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

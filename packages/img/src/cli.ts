@@ -16,6 +16,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   info: async () => (await import('./commands/info.ts')).info,
   map: async () => (await import('./commands/map.ts')).map,
   commit: async () => (await import('./commands/commit.ts')).commit,
+  rebase: async () => (await import('./commands/rebase.ts')).rebase,
   convert: async () => (await import('./commands/convert.ts')).convert,
   compare: async () => (await import('./commands/compare.ts')).compare,
   check: async () => (await import('./commands/check.ts')).check,

@@ -281,7 +281,8 @@ function refuseUnsupported(options: CreateQcow2Options): void {
     throw new DiskError('not-supported', `The option '${refused[0]}' is not supported yet for qcow2 images`);
 }
 
-function nameBytes(backing: BackingReference): Uint8Array {
+/** The name of a backing file as the header keeps it. @throws {DiskError} invalid */
+export function nameBytes(backing: BackingReference): Uint8Array {
   const name = Buffer.from(backing.name, 'utf8');
   const format = backing.format ?? '';
   if (name.length === 0) throw new DiskError('invalid', 'Expected backing file name, got empty string');

@@ -21,6 +21,7 @@ import {
   type ResizeOptions,
   type ZeroOptions,
 } from '@strata/block';
+import { changeBacking } from './change-backing.ts';
 import { codecOf } from './codec/codec.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
@@ -159,6 +160,10 @@ class Qcow2Layer implements Layer {
 
   resize(size: number, below: BlockSource, how: ResizeOptions = {}): Promise<void> {
     return this.#image.run(() => resize(this.#image, size, below, how));
+  }
+
+  changeBacking(reference: BackingReference | undefined): Promise<void> {
+    return this.#image.run(() => changeBacking(this.#image, reference));
   }
 
   /** Waits for what runs, then leaves the file complete and without leaks. */

@@ -89,7 +89,9 @@ export class RecordingFile implements HostFile {
   }
 
   write(from: Uint8Array, offset: number): Promise<void> {
-    return this.#change('write', offset, from.length, from.slice(), () => this.#memory.write(from, offset));
+    // A Buffer's own `slice` would be a view of bytes that the caller uses again.
+    const bytes = Uint8Array.from(from);
+    return this.#change('write', offset, from.length, bytes, () => this.#memory.write(from, offset));
   }
 
   zero(offset: number, length: number): Promise<void> {

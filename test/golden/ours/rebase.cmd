@@ -1,0 +1,19 @@
+# names that images record lead into the folders of the files that were named, and those allowed
+mkdir in
+img create -q -f qcow2 base 1M
+img create -q -f qcow2 long 2M
+img create -q -f qcow2 -b ../base -F qcow2 in/over
+img rebase -b ../long -F qcow2 in/over
+img rebase --allow . -b ../long -F qcow2 in/over
+img info in/over
+img rebase --allow . -b ../long -F qcow2 in/over
+img rebase -b '' --allow . in/over
+# the new backing file is named by the user, and may lie anywhere
+img rebase -b ../base -F qcow2 in/over
+# an image must not record what may not be followed
+img rebase -b nbd://localhost/x -F raw long
+img rebase -b 'json:{"driver":"raw","file":{"filename":"base"}}' -F raw long
+# a name that does not fit is refused before anything changes
+img create -q -f qcow2 -o cluster_size=512 small 1M
+img rebase -u -b aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa -F raw small
+img info small
