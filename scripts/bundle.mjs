@@ -17,11 +17,7 @@ await build({
   platform: 'node',
   format: 'cjs',
   target: 'node20',
-<<<<<<< HEAD
-  external: ['koffi', '@bokuweb/zstd-wasm'],
-=======
-  external: ['koffi', 'prom-client'],
->>>>>>> 33c7d28 (img: serve as people use qemu-nbd, and more)
+  external: ['koffi', '@bokuweb/zstd-wasm', 'prom-client'],
   // `import()` of what is external would load Node's loader for modules, which takes longer than most commands.
   supported: { 'dynamic-import': false },
   minifySyntax: true,
