@@ -22,14 +22,17 @@ export interface KnownKinds {
 }
 
 /** Every kind, by the name that `--object` takes. */
-export const kinds: KnownKinds['kinds'] = {};
+export const kinds: KnownKinds['kinds'] = {
+  'authz-list-file': async () => (await import('./authz.ts')).authzListFile,
+  'authz-simple': async () => (await import('./authz.ts')).authzSimple,
+  'tls-creds-psk': async () => (await import('./tls-creds.ts')).tlsCredsPsk,
+  'tls-creds-x509': async () => (await import('./tls-creds.ts')).tlsCredsX509,
+};
 
 /** Kinds that QEMU's tools know and that cannot be made here. */
 export const absentKinds: KnownKinds['absentKinds'] = new Set([
   'authz-list',
-  'authz-list-file',
   'authz-pam',
-  'authz-simple',
   'iothread',
   'main-loop',
   'pr-manager-helper',
@@ -39,6 +42,4 @@ export const absentKinds: KnownKinds['absentKinds'] = new Set([
   'throttle-group',
   'tls-cipher-suites',
   'tls-creds-anon',
-  'tls-creds-psk',
-  'tls-creds-x509',
 ]);

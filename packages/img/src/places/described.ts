@@ -3,7 +3,7 @@
  */
 import { DiskError } from '@strata/block';
 import type { Places } from '@strata/chain';
-import { formatNbdUri, type NbdAddress } from '@strata/nbd';
+import { type ClientTls, formatNbdUri, type NbdAddress } from '@strata/nbd';
 import type { Objects } from '../objects/objects.ts';
 import type { ImageNode, Protocol, ProtocolNode } from '../typed/image-node.ts';
 import { type NodeOptions, nodeOptions } from '../typed/node-options.ts';
@@ -40,9 +40,10 @@ const protocols: Readonly<Record<Protocol, (options: NodeOptions) => DescribedPl
   nbd: (options) => {
     const address = addressOf(options);
     const exportName = options.text('export') ?? '';
+    const tls = tlsOf(options);
     refuseLater(options);
     const name = formatNbdUri({ address, exportName, user: undefined });
-    return { name, places: async () => (await import('./nbd.ts')).nbdPlaces };
+    return { name, places: async () => (await import('./nbd.ts')).nbdPlaces(await tls?.()) };
   },
 };
 
@@ -84,14 +85,20 @@ function readPort(text: string): number {
   throw new DiskError('invalid', `'${text}' is not a port: expected a number from 1 to 65535`);
 }
 
+/** How the connection is to be encrypted; the code for it is loaded when it is opened. */
+function tlsOf(options: NodeOptions): (() => Promise<ClientTls>) | undefined {
+  const [id, hostname] = [options.text('tls-creds'), options.text('tls-hostname')];
+  const { objects } = options;
+  if (id === undefined) {
+    if (hostname === undefined) return undefined;
+    throw new DiskError('invalid', "'tls-hostname' is not permitted without 'tls-creds'");
+  }
+  return async () => (await import('../objects/tls-creds.ts')).clientTls(objects, id, hostname);
+}
+
 /** What the client cannot do is refused by its name. */
 function refuseLater(options: NodeOptions): void {
-  const credentials = options.text('tls-creds');
-  if (credentials !== undefined && options.objects.find(credentials) === undefined) {
-    throw new DiskError('invalid', `No TLS credentials with id '${credentials}'`);
-  }
-  const later = options.rest().find((name) => name.startsWith('tls-') || name === 'x-dirty-bitmap');
-  const refused = credentials === undefined ? later : 'tls-creds';
+  const refused = options.rest().find((name) => name === 'x-dirty-bitmap');
   if (refused !== undefined) throw new DiskError('not-supported', `option '${refused}' is not supported yet`);
   for (const name of ['reconnect-delay', 'open-timeout']) {
     if ((options.text(name) ?? '0') !== '0')

@@ -81,7 +81,7 @@ export async function openNbd(
   const contexts = [...new Set([allocationContext, depthContext, ...(options.contexts ?? [])])];
   try {
     const most = options.connections ?? 1;
-    const tls = options.tls ?? (parts.tls && (await loadTls(parts.tls)));
+    const tls = options.tls ?? (parts.tls && loadTls(parts.tls));
     const connections = await Connections.open(parts, { ...options, tls, contexts, path, most });
     return connection(connections);
   } catch (error) {

@@ -86,16 +86,14 @@ export function formatTlsWish(wish: TlsWish): readonly string[] {
 }
 
 /** Reads the credentials that a URI names. TLS is required then. @throws {DiskError} as the readers of folders and files */
-export async function loadTls(wish: TlsWish): Promise<ClientTls> {
+export function loadTls(wish: TlsWish): ClientTls {
   const { certificates, keyFile, hostname, verifyPeer } = wish;
   if (keyFile !== undefined) {
     const username = wish.username ?? userInfo().username;
-    return { credentials: await readKeyFile(keyFile), username };
+    return { credentials: readKeyFile(keyFile), username };
   }
   const credentials =
-    certificates === undefined
-      ? ({ type: 'x509' } as const)
-      : await readCertificateFolder(certificates, 'client');
+    certificates === undefined ? ({ type: 'x509' } as const) : readCertificateFolder(certificates, 'client');
   return { credentials, hostname, verifyPeer };
 }
 

@@ -5,7 +5,7 @@
  *
  * Spec: QEMU System Emulation User's Guide, "TLS setup for network services"
  */
-import { open } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DiskError, hostError } from '@strata/block';
 import type { PskCredentials, X509Credentials } from './credentials.ts';
@@ -20,21 +20,17 @@ const longestFile = 1024 * 1024;
  *
  * @throws {DiskError} not-found, denied, io for a file; limit for one that is too long
  */
-export async function readCertificateFolder(
-  folder: string,
-  endpoint: 'server' | 'client',
-): Promise<X509Credentials> {
-  const authorities = await read(join(folder, 'ca-cert.pem'));
-  const revoked = await readIfThere(join(folder, 'ca-crl.pem'));
+export function readCertificateFolder(folder: string, endpoint: 'server' | 'client'): X509Credentials {
+  const authorities = read(join(folder, 'ca-cert.pem'));
+  const revoked = readIfThere(join(folder, 'ca-crl.pem'));
   const certificatePath = join(folder, `${endpoint}-cert.pem`);
-  const certificate =
-    endpoint === 'server' ? await read(certificatePath) : await readIfThere(certificatePath);
-  const identity = certificate && { certificate, key: await read(join(folder, `${endpoint}-key.pem`)) };
+  const certificate = endpoint === 'server' ? read(certificatePath) : readIfThere(certificatePath);
+  const identity = certificate && { certificate, key: read(join(folder, `${endpoint}-key.pem`)) };
   return { type: 'x509', authorities, revoked, identity: identity || undefined };
 }
 
 /** Pre-shared keys out of `keys.psk` in a folder. @throws {DiskError} as `readKeyFile` */
-export function readKeyFolder(folder: string): Promise<PskCredentials> {
+export function readKeyFolder(folder: string): PskCredentials {
   return readKeyFile(join(folder, 'keys.psk'));
 }
 
@@ -42,35 +38,38 @@ export function readKeyFolder(folder: string): Promise<PskCredentials> {
  * Pre-shared keys out of a file.
  * @throws {DiskError} not-found, denied (also if everybody may read the file), io, limit; invalid for what holds no keys
  */
-export async function readKeyFile(path: string): Promise<PskCredentials> {
-  return { type: 'psk', keys: parseKeyFile(await read(path, { isSecret: true }), path) };
+export function readKeyFile(path: string): PskCredentials {
+  return { type: 'psk', keys: parseKeyFile(read(path, { isSecret: true }), path) };
 }
 
-async function readIfThere(path: string): Promise<string | undefined> {
+function readIfThere(path: string): string | undefined {
   try {
-    return await read(path);
+    return read(path);
   } catch (error) {
     if (error instanceof DiskError && error.code === 'not-found') return undefined;
     throw error;
   }
 }
 
-async function read(path: string, { isSecret = false } = {}): Promise<string> {
+function read(path: string, { isSecret = false } = {}): string {
+  let fd: number | undefined;
   try {
-    await using file = await open(path, 'r');
-    const { size, mode } = await file.stat();
+    fd = openSync(path, 'r');
+    const { size, mode } = fstatSync(fd);
     if (isSecret && (mode & 0o007) !== 0) {
       throw new DiskError('denied', `the keys in ${path} can be read by everybody (chmod 600 mends that)`, {
         path,
       });
     }
     if (size > longestFile) throw new DiskError('limit', `${path} is longer than 1 MiB`, { path });
-    return await file.readFile('utf8');
+    return readFileSync(fd, 'utf8');
   } catch (error) {
     if (error instanceof DiskError) throw error;
     const failure = hostError(error, { path });
     if (!(failure instanceof DiskError)) throw failure;
     const message = `Unable to access credentials ${path}: ${failure.message}`;
     throw new DiskError(failure.code, message, { path, cause: error });
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }

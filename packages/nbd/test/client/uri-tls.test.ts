@@ -86,11 +86,14 @@ test('the credentials that a URI names are read from where it says', requires('o
   await using folder = await temporaryFolder();
   const dir = folder.file('pki');
   await tlsFolder(dir);
-  const x509 = await loadTls({ certificates: dir, hostname: 'h', verifyPeer: false });
+  const x509 = loadTls({ certificates: dir, hostname: 'h', verifyPeer: false });
   assert.deepEqual([x509.credentials.type, x509.hostname, x509.verifyPeer], ['x509', 'h', false]);
-  const named = await loadTls({ keyFile: join(dir, 'keys.psk'), username: 'bob' });
+  const named = loadTls({ keyFile: join(dir, 'keys.psk'), username: 'bob' });
   assert.deepEqual([named.credentials.type, named.username], ['psk', 'bob']);
-  const unnamed = await loadTls({ keyFile: join(dir, 'keys.psk') });
+  const unnamed = loadTls({ keyFile: join(dir, 'keys.psk') });
   assert.equal(unnamed.username, userInfo().username);
-  await assert.rejects(loadTls({ keyFile: join(dir, 'none') }), (error) => isDiskError(error, 'not-found'));
+  assert.throws(
+    () => loadTls({ keyFile: join(dir, 'none') }),
+    (error) => isDiskError(error, 'not-found'),
+  );
 });

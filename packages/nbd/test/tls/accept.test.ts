@@ -35,8 +35,8 @@ describe('TLS keeps others out', requires('openssl'), () => {
     folder = await temporaryFolder();
     dir = join(folder.path, 'pki');
     authority = await tlsFolder(dir);
-    server = await readCertificateFolder(dir, 'server');
-    client = await readCertificateFolder(dir, 'client');
+    server = readCertificateFolder(dir, 'server');
+    client = readCertificateFolder(dir, 'client');
   });
   after(() => folder[Symbol.asyncDispose]());
 
@@ -219,12 +219,12 @@ describe('TLS keeps others out', requires('openssl'), () => {
       await isOut(serve, { credentials: { ...client, identity: undefined } });
       const stranger = await testAuthority(join(folder.path, 'stranger'));
       await stranger.issue('client', { subject: '/C=DE/O=Strata/CN=alice' });
-      const forged = await readCertificateFolder(stranger.folder, 'client');
+      const forged = readCertificateFolder(stranger.folder, 'client');
       await isOut(serve, { credentials: { ...forged, authorities: client.authorities } });
       const expired = join(folder.path, 'expired');
       await authority.issue('client', { subject: '/CN=alice', days: -1 }, expired);
       await copyFile(join(dir, 'ca-cert.pem'), join(expired, 'ca-cert.pem'));
-      await isOut(serve, { credentials: await readCertificateFolder(expired, 'client') });
+      await isOut(serve, { credentials: readCertificateFolder(expired, 'client') });
       await isIn(serve);
     });
 
@@ -234,7 +234,7 @@ describe('TLS keeps others out', requires('openssl'), () => {
       await isIn(serve, { credentials: { ...client, identity: undefined } });
       const stranger = await testAuthority(join(folder.path, 'stranger2'));
       await stranger.issue('client', { subject: '/CN=alice' });
-      const forged = await readCertificateFolder(stranger.folder, 'client');
+      const forged = readCertificateFolder(stranger.folder, 'client');
       await isOut(serve, { credentials: { ...forged, authorities: client.authorities } });
     });
 
@@ -250,26 +250,26 @@ describe('TLS keeps others out', requires('openssl'), () => {
       const other = join(folder.path, 'other');
       await authority.issue('client', { subject: '/O=Strata,CN=alice/CN=bob\\, C=DE' }, other);
       await copyFile(join(dir, 'ca-cert.pem'), join(other, 'ca-cert.pem'));
-      await isOut(serve, { credentials: await readCertificateFolder(other, 'client') });
+      await isOut(serve, { credentials: readCertificateFolder(other, 'client') });
       assert.deepEqual(seen, ['C=DE,O=Strata,CN=alice', undefined, 'O=Strata\\,CN=alice,CN=bob\\, C=DE']);
     });
 
     test('a certificate that was revoked is refused', async () => {
       const revoking = join(folder.path, 'revoking');
       const own = await tlsFolder(revoking);
-      const good = await readCertificateFolder(revoking, 'client');
+      const good = readCertificateFolder(revoking, 'client');
       await own.issue('client', { subject: '/CN=mallory' }, join(revoking, 'mallory'));
       await own.revoke(join(revoking, 'mallory', 'client-cert.pem'));
-      const credentials = await readCertificateFolder(revoking, 'server');
+      const credentials = readCertificateFolder(revoking, 'server');
       assert.ok(credentials.revoked?.includes('X509 CRL'));
       await using serve = await start({ credentials, clientCertificates: 'required' });
       await isIn(serve, { credentials: good });
       await copyFile(join(revoking, 'ca-cert.pem'), join(revoking, 'mallory', 'ca-cert.pem'));
-      await isOut(serve, { credentials: await readCertificateFolder(join(revoking, 'mallory'), 'client') });
+      await isOut(serve, { credentials: readCertificateFolder(join(revoking, 'mallory'), 'client') });
     });
 
     test('pre-shared keys: an unknown user and a wrong key are refused', async () => {
-      const keys = await readKeyFolder(dir);
+      const keys = readKeyFolder(dir);
       await using serve = await start({ credentials: keys });
       await isIn(serve, { credentials: keys, username: 'alice' });
       const wrong = new Map([...keys.keys].map(([name, key]) => [name, key.map((byte) => byte ^ 1)]));
@@ -290,7 +290,7 @@ describe('TLS keeps others out', requires('openssl'), () => {
       await isOut(serve, { credentials: client, hostname: 'example.com' });
       await isOut(serve, { credentials: client, hostname: '127.0.0.2' });
       const stranger = await tlsFolder(join(folder.path, 'stranger3'));
-      const theirs = await readCertificateFolder(stranger.folder, 'client');
+      const theirs = readCertificateFolder(stranger.folder, 'client');
       await isOut(serve, { credentials: theirs });
       await isOut(serve, { credentials: { type: 'x509' } });
       const expired = join(folder.path, 'expired-server');
@@ -300,7 +300,7 @@ describe('TLS keeps others out', requires('openssl'), () => {
         expired,
       );
       await copyFile(join(dir, 'ca-cert.pem'), join(expired, 'ca-cert.pem'));
-      await using late = await start({ credentials: await readCertificateFolder(expired, 'server') });
+      await using late = await start({ credentials: readCertificateFolder(expired, 'server') });
       await isOut(late);
       // The way out is loud and is the only one.
       await isIn(late, { credentials: client, verifyPeer: false });
@@ -309,21 +309,21 @@ describe('TLS keeps others out', requires('openssl'), () => {
     test('a server certificate that was revoked is refused', async () => {
       const revoking = join(folder.path, 'revoking-server');
       const own = await tlsFolder(revoking);
-      await using serve = await start({ credentials: await readCertificateFolder(revoking, 'server') });
-      await isIn(serve, { credentials: await readCertificateFolder(revoking, 'client') });
+      await using serve = await start({ credentials: readCertificateFolder(revoking, 'server') });
+      await isIn(serve, { credentials: readCertificateFolder(revoking, 'client') });
       await own.revoke('server-cert.pem');
-      await isOut(serve, { credentials: await readCertificateFolder(revoking, 'client') });
+      await isOut(serve, { credentials: readCertificateFolder(revoking, 'client') });
     });
 
     test('a client with a pre-shared key never accepts a server that shows a certificate', async () => {
-      const keys = await readKeyFolder(dir);
+      const keys = readKeyFolder(dir);
       await using serve = await start();
       await isOut(serve, { credentials: keys, username: 'alice' });
       // Not even if the whole system trusts the authority.
       const { href } = new URL('../../src/index.js', import.meta.url);
       const script = [
         `import { openNbd, readKeyFolder } from ${JSON.stringify(href)};`,
-        `const credentials = await readKeyFolder(${JSON.stringify(dir)});`,
+        `const credentials = readKeyFolder(${JSON.stringify(dir)});`,
         `await openNbd(${JSON.stringify(serve.uri())}, { tls: { credentials, username: 'alice' } });`,
       ].join('\n');
       const env = { NODE_EXTRA_CA_CERTS: join(dir, 'ca-cert.pem') };
@@ -370,8 +370,8 @@ describe('TLS keeps others out', requires('openssl'), () => {
       const nowhere = `nbd+unix:///?socket=${folder.file('nobody')}`;
       for (const tls of [
         { credentials: { type: 'x509', identity: bad } },
-        { credentials: await readKeyFolder(dir), username: 'nobody' },
-        { credentials: await readKeyFolder(dir) },
+        { credentials: readKeyFolder(dir), username: 'nobody' },
+        { credentials: readKeyFolder(dir) },
       ] as const) {
         await assert.rejects(openNbd(nowhere, { tls }), (error) => isDiskError(error, 'invalid'));
       }

@@ -41,18 +41,18 @@ describe('TLS', requires('openssl'), () => {
   };
 
   test('carries reads and writes with certificates', async () => {
-    await using serve = await start({ credentials: await readCertificateFolder(dir, 'server') });
-    await roundTrip(serve, { credentials: await readCertificateFolder(dir, 'client') });
-    await roundTrip(serve, { credentials: await readCertificateFolder(dir, 'client') }, 4);
+    await using serve = await start({ credentials: readCertificateFolder(dir, 'server') });
+    await roundTrip(serve, { credentials: readCertificateFolder(dir, 'client') });
+    await roundTrip(serve, { credentials: readCertificateFolder(dir, 'client') }, 4);
   });
 
   test('carries reads and writes with pre-shared keys', async () => {
-    await using serve = await start({ credentials: await readKeyFolder(dir) });
-    await roundTrip(serve, { credentials: await readKeyFolder(dir), username: 'alice' });
-    await roundTrip(serve, { credentials: await readKeyFolder(dir), username: 'bob' }, 4);
+    await using serve = await start({ credentials: readKeyFolder(dir) });
+    await roundTrip(serve, { credentials: readKeyFolder(dir), username: 'alice' });
+    await roundTrip(serve, { credentials: readKeyFolder(dir), username: 'bob' }, 4);
     const { address } = serve.server;
     assert.ok('path' in address);
-    const tls = { credentials: await readKeyFolder(dir), username: 'bob' };
+    const tls = { credentials: readKeyFolder(dir), username: 'bob' };
     assert.deepEqual(await listExports(address, { tls }), [{ name: '', description: undefined }]);
     await assert.rejects(listExports(address), (error) => isDiskError(error, 'denied'));
   });

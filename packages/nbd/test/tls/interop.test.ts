@@ -38,7 +38,7 @@ describe('TLS with the tools of the field', requires('openssl', 'nbdinfo', 'nbdc
 
   const methods = {
     'a server certificate': {
-      server: async (): Promise<ServerTls> => ({ credentials: await readCertificateFolder(dir, 'server') }),
+      server: async (): Promise<ServerTls> => ({ credentials: readCertificateFolder(dir, 'server') }),
       query: () => `tls-certificates=${dir}&tls-hostname=localhost`,
       qemu: () => `tls-creds-x509,id=tls0,endpoint=client,dir=${dir}`,
       qemuServer: () => `tls-creds-x509,id=tls0,endpoint=server,verify-peer=off,dir=${dir}`,
@@ -46,7 +46,7 @@ describe('TLS with the tools of the field', requires('openssl', 'nbdinfo', 'nbdc
     },
     'certificates of both': {
       server: async (): Promise<ServerTls> => ({
-        credentials: await readCertificateFolder(dir, 'server'),
+        credentials: readCertificateFolder(dir, 'server'),
         clientCertificates: 'required',
       }),
       query: () => `tls-certificates=${dir}&tls-hostname=localhost`,
@@ -55,7 +55,7 @@ describe('TLS with the tools of the field', requires('openssl', 'nbdinfo', 'nbdc
       nbdkit: () => [`--tls-certificates=${dir}`, '--tls-verify-peer'],
     },
     'pre-shared keys': {
-      server: async (): Promise<ServerTls> => ({ credentials: await readKeyFolder(dir) }),
+      server: async (): Promise<ServerTls> => ({ credentials: readKeyFolder(dir) }),
       query: () => `tls-psk-file=${keys}&tls-username=alice`,
       qemu: () => `tls-creds-psk,id=tls0,endpoint=client,username=alice,dir=${dir}`,
       qemuServer: () => `tls-creds-psk,id=tls0,endpoint=server,dir=${dir}`,
