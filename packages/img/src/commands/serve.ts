@@ -1,10 +1,18 @@
 /** `serve`: exports images over NBD until it is told to stop. */
 import { isDiskError } from '@strata/block';
-import { type Export, type ListenAddress, listen, type NbdServer, type ServerObserver } from '@strata/nbd';
+import {
+  type Export,
+  type ListenAddress,
+  listen,
+  type NbdServer,
+  type ServerObserver,
+  type ServerTls,
+} from '@strata/nbd';
 import { command } from '../command.ts';
 import { CommandError, UsageError } from '../report.ts';
 import { chooseAddress } from '../serving/address.ts';
 import { announceAt, urisOf, variablesFor } from '../serving/announce.ts';
+import { clientTlsOf, serverTlsOf } from '../serving/encryption.ts';
 import { openExports } from '../serving/exports.ts';
 import { openLog, type ServerLog } from '../serving/log.ts';
 import { refuseContradictions, type ServeOptions, serveOptions } from '../serving/options.ts';
@@ -47,7 +55,7 @@ export const serve = command({
 
 async function listServer(given: ServeOptions, terminal: Terminal): Promise<number> {
   const { listedAddress, printExports } = await import('../serving/list.ts');
-  await printExports(listedAddress(given), terminal);
+  await printExports(listedAddress(given), await clientTlsOf(given), terminal);
   return 0;
 }
 
@@ -58,19 +66,27 @@ async function serveFiles(
   terminal: Terminal,
 ): Promise<number> {
   const isCaptive = words.length > 0;
-  await using chosen = await chooseAddress(given, { captive: isCaptive, encrypted: false });
+  const tls = await serverTlsOf(given);
+  const encrypted = tls !== undefined;
+  await using chosen = await chooseAddress(given, { captive: isCaptive, encrypted });
   const log = openLog(given, terminal);
   await using opened = await openExports(files, given);
   const { exports } = opened;
   const signals = stopSignals();
   const clients = lastClientLeft();
-  const server = await listenFor(exports, chosen.address, given.shared, [log, clients], log);
+  const server = await listenFor(
+    exports,
+    chosen.address,
+    { clients: given.shared, tls },
+    [log, clients],
+    log,
+  );
   await using _server = closedAtLast(server);
   await using metrics =
     given.metrics === undefined ? undefined : await metricsFor(given.metrics, server, given);
   const { writePidFile } = given.pidFile === undefined ? {} : await import('../serving/daemon.ts');
   using _pidFile = writePidFile?.(given.pidFile as string);
-  const uris = urisOf(server, exports);
+  const uris = urisOf(server, exports, { encrypted });
   log.info('listening', { uris, metrics: metrics?.url });
   await announce(uris, given, isCaptive, terminal);
   const status = isCaptive
@@ -85,7 +101,7 @@ async function serveFiles(
 async function listenFor(
   exports: readonly Export[],
   address: ListenAddress,
-  clients: number | undefined,
+  { clients, tls }: { readonly clients: number | undefined; readonly tls: ServerTls | undefined },
   observers: readonly ServerObserver[],
   log: ServerLog,
 ): Promise<NbdServer> {
@@ -93,6 +109,7 @@ async function listenFor(
     return await listen({
       exports,
       address,
+      ...(tls && { tls }),
       ...(clients !== undefined && { maxConnections: clients || Number.MAX_SAFE_INTEGER }),
       observer: {
         connected: (client) => observers.forEach((each) => void each.connected?.(client)),

@@ -4,12 +4,17 @@ import { type Export, formatNbdUri, type NbdServer } from '@strata/nbd';
 import { CommandError } from '../report.ts';
 
 /** The URI of each disk, in the order of the exports; a disk with two names has the first. */
-export function urisOf({ address }: NbdServer, exports: readonly Export[]): readonly string[] {
+export function urisOf(
+  { address }: NbdServer,
+  exports: readonly Export[],
+  { encrypted }: { readonly encrypted: boolean },
+): readonly string[] {
   if ('fd' in address) return [];
+  const tls = encrypted ? { tls: {} } : {};
   const seen = new Map<unknown, string>();
   for (const { name, device, source } of exports) {
     const disk = device ?? source;
-    if (!seen.has(disk)) seen.set(disk, formatNbdUri({ address, exportName: name, user: undefined }));
+    if (!seen.has(disk)) seen.set(disk, formatNbdUri({ address, exportName: name, user: undefined, ...tls }));
   }
   return [...seen.values()];
 }

@@ -1,7 +1,7 @@
 /** `serve -L`: lists what another server offers, as `qemu-nbd -L` does. */
 import { resolve } from 'node:path';
 import { isDiskError } from '@strata/block';
-import { describeExports, type NbdAddress } from '@strata/nbd';
+import { type ClientTls, describeExports, type NbdAddress } from '@strata/nbd';
 import { exportsText } from '../print/exports.ts';
 import { CommandError } from '../report.ts';
 import type { Terminal } from '../terminal.ts';
@@ -14,9 +14,13 @@ export function listedAddress({ socket, bind, port }: ServeOptions): NbdAddress 
 }
 
 /** @throws {CommandError} if the server cannot be asked */
-export async function printExports(address: NbdAddress, terminal: Terminal): Promise<void> {
+export async function printExports(
+  address: NbdAddress,
+  tls: ClientTls | undefined,
+  terminal: Terminal,
+): Promise<void> {
   try {
-    terminal.print(exportsText(await describeExports({ address })));
+    terminal.print(exportsText(await describeExports({ address }, { tls })));
   } catch (error) {
     throw isDiskError(error) ? new CommandError(error.message, { cause: error }) : error;
   }
