@@ -50,7 +50,6 @@ test('an option that is not there yet is refused by its name', async () => {
     ['convert', '--bitmaps', 'a', 'b'],
     ['convert', '-C', 'a', 'b'],
     ['commit', '-r', '1M', 'x'],
-    ['check', '-r', 'all', 'x'],
     ['serve', '-B', 'b0', 'x'],
   ]) {
     const { status, stdout, stderr } = await img(...words);

@@ -13,20 +13,13 @@
  * Spec: qcow2.txt, "Host cluster management".
  */
 import type { HostSource } from '@strata/block';
-import { type BitmapEntry, listBitmaps } from './bitmaps.ts';
-import { checkBitmapTables, countBitmaps } from './check/bitmaps.ts';
 import { type Finding, Findings } from './check/findings.ts';
-import { checkExclusiveFlags, countMapping } from './check/mapping.ts';
-import { compareRefcounts, countRefcountBlocks, RefcountsOnDisk } from './check/refcounts.ts';
-import { References } from './check/references.ts';
-import { say } from './check/sentences.ts';
-import { CheckFailed, type CheckState, MetadataBudget } from './check/state.ts';
-import { contradictionIn, hasFeature } from './features.ts';
-import { MAX_L1_BYTES, MAX_SNAPSHOTS } from './format.ts';
-import { clustersFor, geometryOf } from './geometry.ts';
-import { type Header, readHeader } from './header.ts';
-import { readSnapshotTable, type SnapshotEntry } from './snapshots.ts';
-import { readAt } from './table-reader.ts';
+import { checkExclusiveFlags } from './check/mapping.ts';
+import { compareRefcounts } from './check/refcounts.ts';
+import { snapshotsToCheck } from './check/snapshots.ts';
+import { CheckFailed } from './check/state.ts';
+import { beginCheck, type CheckSubject, countReferences, type Walk } from './check/walk.ts';
+import { clustersFor } from './geometry.ts';
 
 /** What a check found. All counts are exact, whatever is left out of `findings`. */
 export interface CheckReport {
@@ -64,22 +57,29 @@ export interface CheckOptions {
  * tables overlap beyond measure; aborted
  */
 export async function checkImage(file: HostSource, options: CheckOptions = {}): Promise<CheckReport> {
-  const header = await readHeader(file, { forCheck: true });
-  const contradiction = contradictionIn(header);
-  if (contradiction !== undefined) throw contradiction;
-  const bitmaps = await listBitmaps(file, header);
-  const budget = new MetadataBudget(file.size, options.signal);
-  await checkBitmapTables(file, header, bitmaps, budget);
+  const subject = await beginCheck(file, options.signal);
   const findings = new Findings();
+  return reportOf(findings, () => examine(subject, findings));
+}
+
+/** Runs a check; the report if it ends before its end has the findings so far. */
+export async function reportOf(findings: Findings, run: () => Promise<ClusterFacts>): Promise<CheckReport> {
   try {
-    return await walk(file, header, bitmaps, findings, budget);
+    const facts = await run();
+    return { ...findings.counts(), failed: undefined, ...facts };
   } catch (error) {
     if (!(error instanceof CheckFailed)) throw error;
-    return { ...findings.counts(), ...noClusters, failed: error.message };
+    return { ...findings.counts(), failed: error.message, ...noClusters };
   }
 }
 
-const noClusters = {
+/** What a check counted of clusters. */
+export type ClusterFacts = Pick<
+  CheckReport,
+  'imageEndOffset' | 'totalClusters' | 'allocatedClusters' | 'fragmentedClusters' | 'compressedClusters'
+>;
+
+const noClusters: ClusterFacts = {
   imageEndOffset: 0,
   totalClusters: 0,
   allocatedClusters: 0,
@@ -87,103 +87,20 @@ const noClusters = {
   compressedClusters: 0,
 };
 
-async function walk(
-  file: HostSource,
-  header: Header,
-  bitmaps: readonly BitmapEntry[],
-  findings: Findings,
-  budget: MetadataBudget,
-): Promise<CheckReport> {
-  const geometry = geometryOf(header);
-  const snapshots = await snapshotsToCheck(file, header, findings);
-  // QEMU takes every file for whole sectors of 512 bytes.
-  const fileSize = Math.ceil(file.size / 512) * 512;
-  if (clustersFor(geometry, fileSize) > 0x7fff_ffff) {
-    findings.silentError();
-    throw new CheckFailed('File too large');
-  }
-  const references = new References(geometry, fileSize, findings);
-  const refcounts = new RefcountsOnDisk(file, header, geometry, findings, budget);
-  const state: CheckState = { file, header, geometry, references, refcounts, findings, budget };
+async function examine(subject: CheckSubject, findings: Findings): Promise<ClusterFacts> {
+  const snapshots = await snapshotsToCheck(subject.file, subject.header, findings, false);
+  const walk = await countReferences(subject, snapshots, findings, { refcountStructures: true });
+  const last = await compareRefcounts(walk.state);
+  await checkExclusiveFlags(walk.state, walk.walks);
+  return factsOf(walk, last);
+}
 
-  references.count(0, geometry.clusterSize);
-  const l1s = [
-    { at: header.l1At as number, entries: header.l1Entries },
-    ...judgeL1s(state, snapshots.entries),
-  ];
-  const mapping = await countMapping(state, l1s);
-  references.count(snapshots.at, snapshots.length);
-  references.count(header.refcountTableAt, header.refcountTableClusters * geometry.clusterSize);
-  const { encryption } = header.extensions;
-  if (encryption !== undefined) references.count(encryption.at, encryption.length);
-  if (!(await countBitmaps(state, bitmaps))) throw new CheckFailed('Invalid argument');
-  await countRefcountBlocks(state);
-
-  const lastCluster = await compareRefcounts(state);
-  await checkExclusiveFlags(state, mapping.walks);
+/** `lastCluster` is the last one in use. */
+export function factsOf({ state, clusters }: Walk, lastCluster: number): ClusterFacts {
+  const { geometry, header } = state;
   return {
-    ...findings.counts(),
-    failed: undefined,
     imageEndOffset: (lastCluster + 1) * geometry.clusterSize,
     totalClusters: clustersFor(geometry, header.size),
-    ...mapping.clusters,
+    ...clusters,
   };
-}
-
-interface SnapshotsToCheck {
-  readonly entries: readonly SnapshotEntry[];
-  readonly at: number;
-  readonly length: number;
-}
-
-/** The snapshot table is judged here and not when the header is parsed: a broken one is a finding. */
-async function snapshotsToCheck(
-  file: HostSource,
-  header: Header,
-  findings: Findings,
-): Promise<SnapshotsToCheck> {
-  const fields = Buffer.alloc(12);
-  await readAt(file, fields, 60);
-  const count = fields.readUInt32BE(0);
-  const at = fields.readBigUInt64BE(4);
-  const clusterSize = 2n ** BigInt(header.clusterBits);
-  if (count > MAX_SNAPSHOTS) {
-    findings.error(say.plain, 'ERROR snapshot table too large');
-    findings.note(say.tooManySnapshots, count - MAX_SNAPSHOTS);
-    throw new CheckFailed('File too large');
-  }
-  if (at % clusterSize !== 0n || at + BigInt(count * 40) >= 2n ** 63n) {
-    findings.error(say.plain, 'ERROR snapshot table offset invalid');
-    throw new CheckFailed('Invalid argument');
-  }
-  const table = await readSnapshotTable(file, Number(at), count);
-  if (table.problem !== undefined) {
-    findings.error(say.unreadableSnapshots, table.problem.message);
-    findings.note(say.plain, table.problem.advice);
-    throw new CheckFailed('File too large');
-  }
-  table.entries.forEach((entry, index) => {
-    if (header.version >= 3 && entry.extraSize < 16) findings.corruption(1, say.shortSnapshotEntry, index);
-  });
-  return { entries: table.entries, at: Number(at), length: table.length };
-}
-
-/** The L1 tables of snapshots that can be followed; the others are findings. */
-function judgeL1s(
-  { header, geometry, findings }: CheckState,
-  snapshots: readonly SnapshotEntry[],
-): { at: number; entries: number }[] {
-  if (hasFeature(header, 'dataFile') && snapshots.length > 0)
-    findings.corruption(1, say.snapshotsWithDataFile, snapshots.length);
-  return snapshots.flatMap(({ id, name, l1At, l1Entries }) => {
-    const broken = (what: string): [] => {
-      findings.corruption(1, say.brokenSnapshot, id, name, what);
-      return [];
-    };
-    if (l1At % BigInt(geometry.clusterSize) !== 0n)
-      return broken(`l1_offset=0x${l1At.toString(16)}: L1 table is not cluster aligned`);
-    if (l1Entries > MAX_L1_BYTES / 8)
-      return broken(`l1_size=0x${l1Entries.toString(16)}: L1 table is too large`);
-    return [{ at: Number(l1At), entries: l1Entries }];
-  });
 }

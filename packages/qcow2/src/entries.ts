@@ -59,6 +59,11 @@ export function isExclusive(high: number): boolean {
   return (high & HIGH_EXCLUSIVE) !== 0;
 }
 
+/** The high half of a word with or without the `exclusive` bit, and otherwise as it is. */
+export function withExclusive(high: number, exclusive: boolean): number {
+  return (exclusive ? high | HIGH_EXCLUSIVE : high & ~HIGH_EXCLUSIVE) >>> 0;
+}
+
 /** The high half of a word that leads to `at`. */
 export function encodeHigh(at: number, exclusive: boolean): number {
   return (Math.floor(at / WORD) | (exclusive ? HIGH_EXCLUSIVE : 0)) >>> 0;

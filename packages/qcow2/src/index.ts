@@ -14,6 +14,7 @@ export {
   type MeasureOptions,
   measureQcow2,
 } from './measure.ts';
+export { type RepairReport, type RepairScope, repairImage } from './repair.ts';
 export { applySnapshot, createSnapshot, deleteSnapshot } from './snapshot-changes.ts';
 export type { NewSnapshot } from './snapshot-table.ts';
 export type { Snapshot } from './snapshots.ts';

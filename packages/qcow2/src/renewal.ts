@@ -32,6 +32,8 @@ export interface CountsInUse {
   readonly table: { readonly first: number; readonly count: number };
   /** Throws if something that the counts do not know is there. */
   guard(at: HostOffset, length: number): void;
+  /** True for clusters that no new structure may take though they have no use. */
+  isTaken(cluster: number): boolean;
 }
 
 /** One region. */
@@ -123,7 +125,7 @@ export class Renewal {
     for (let cluster = first; cluster < first + count; cluster++) {
       const region = Math.floor(cluster / this.#geometry.refcountBlockEntries);
       const uses = this.#tryUsesNow(cluster) ?? (await this.#usesNow(region, cluster));
-      if (uses > 0 || this.#more.get(cluster) > 0) first = cluster + 1;
+      if (uses > 0 || this.#more.get(cluster) > 0 || this.#inUse.isTaken(cluster)) first = cluster + 1;
     }
     const { clusterSize } = this.#geometry;
     if ((first + count) * clusterSize > Number.MAX_SAFE_INTEGER)

@@ -137,6 +137,18 @@ export function remove(image: Image, choice: SnapshotChoice): Promise<void> {
   });
 }
 
+/** Puts a repaired snapshot table in the place of the one that is there, `length` bytes of which are counted. */
+export function replaceSnapshotTable(image: Image, table: EncodedTable): Promise<void> {
+  return changing(
+    image,
+    async (change) => {
+      const snapshots = await change.writeSnapshots(table.slices);
+      await change.finish(snapshots);
+    },
+    table,
+  );
+}
+
 function found(table: EncodedTable, choice: SnapshotChoice): SnapshotEntry {
   const snapshot = findSnapshot(table.entries, choice);
   if (snapshot === undefined) throw new DiskError('not-found', "Can't find the snapshot", { op: 'snapshot' });
@@ -235,13 +247,17 @@ function noSnapshots(): DiskError {
   return new DiskError('not-supported', 'an image with an external data file has no snapshots');
 }
 
-async function changing(image: Image, run: (change: Change) => Promise<void>): Promise<void> {
+async function changing(
+  image: Image,
+  run: (change: Change) => Promise<void>,
+  known?: EncodedTable,
+): Promise<void> {
   if (hasFeature(image.header, 'dataFile')) throw noSnapshots();
   await image.holdSettled(async () => {
     const { file, header } = image;
     await image.refcounts.table.loadAll();
     try {
-      await run(new Change(image, await readEncodedTable(file, header)));
+      await run(new Change(image, known ?? (await readEncodedTable(file, header))));
     } catch (error) {
       // What was written lies in clusters that nothing uses, but they are not zeros any more.
       image.allocator.restart(file.size);
@@ -256,6 +272,7 @@ function countsOf({ refcounts, geometry, structures }: Image): CountsInUse {
   return {
     regions: table.entries,
     table: { first: table.at / geometry.clusterSize, count: table.entries / geometry.wordsPerCluster },
+    isTaken: () => false,
     guard: (at, length) => structures.check(at, length, 'metadata'),
     region: async (region) => {
       const block = await blocks.get(region);

@@ -47,6 +47,25 @@ export async function readEncodedTable(file: HostSource, header: Header): Promis
   return { entries, slices, length };
 }
 
+/** Entries that a repair keeps, within the limits and with all that their version demands. */
+export async function repairedSlices(
+  file: HostSource,
+  at: number,
+  header: Header,
+  entries: readonly SnapshotEntry[],
+): Promise<readonly Uint8Array[]> {
+  const slices: Uint8Array[] = [];
+  for (const entry of entries) {
+    const head = Buffer.alloc(FIXED + entry.extraSize);
+    await readAt(file, head, at + entry.start);
+    head.writeUInt32BE(entry.extraSize, 36);
+    const tail = Buffer.alloc(entry.end - entry.start - FIXED - entry.claimedExtraSize);
+    await readAt(file, tail, at + entry.end - tail.length);
+    slices.push(wholeEntry(header, entry, Buffer.concat([head, tail])));
+  }
+  return slices;
+}
+
 /** An entry with all that its version demands, filled up to a multiple of 8 bytes. */
 function wholeEntry(header: Header, entry: SnapshotEntry, bytes: Buffer): Uint8Array {
   if (header.version === 2 || entry.extraSize >= DEMANDED_EXTRA) return filledUp(bytes);

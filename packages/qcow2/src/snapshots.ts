@@ -35,6 +35,8 @@ export interface SnapshotEntry {
   readonly icount: bigint | undefined;
   /** Bytes of extra data. Version 3 demands 16 at least. */
   readonly extraSize: number;
+  /** The same as the entry says it, which may be more than is read of it. */
+  readonly claimedExtraSize: number;
   /** Where the entry starts in the table, and where it ends. */
   readonly start: number;
   readonly end: number;
@@ -66,31 +68,51 @@ export interface SnapshotTable {
   readonly entries: readonly SnapshotEntry[];
   /** In bytes. */
   readonly length: number;
+  /** What was cut off entries, in QEMU's words: extra data beyond the limit. */
+  readonly shortened: readonly string[];
   /** Why the rest was not read, and what qemu-img advises then. */
   readonly problem: { readonly message: string; readonly advice: string } | undefined;
 }
 
-/** Reads a snapshot table of `count` entries at `at`, within the limits. */
-export async function readSnapshotTable(file: HostSource, at: number, count: number): Promise<SnapshotTable> {
+/**
+ * Reads a snapshot table of `count` entries at `at`, within the limits. `shorten`: extra data beyond the limit
+ * is left out; otherwise the table cannot be read from there on.
+ */
+export async function readSnapshotTable(
+  file: HostSource,
+  at: number,
+  count: number,
+  { shorten = false }: { readonly shorten?: boolean } = {},
+): Promise<SnapshotTable> {
   const reader = new EntryReader(file, at);
   const entries: SnapshotEntry[] = [];
+  const shortened: string[] = [];
   const cutShort = (message: string, what: string): SnapshotTable => {
     const advice = `You can force-remove ${what} with qemu-img check -r all`;
-    return { entries, length: reader.offset, problem: { message, advice } };
+    return { entries, shortened, length: end, problem: { message, advice } };
   };
+  let end = 0;
   for (let index = 0; index < count; index++) {
     reader.align();
-    const entry = await readEntry(reader);
+    const cut = (from: number): void => {
+      const message = `Discarding too much extra metadata in snapshot table entry ${index}`;
+      shortened.push(`${message} (${from} > ${MAX_SNAPSHOT_EXTRA})`);
+    };
+    const entry = await readEntry(reader, shorten ? cut : undefined);
     if (entry === undefined)
       return cutShort(`Too much extra metadata in snapshot table entry ${index}`, 'this extra metadata');
     if (reader.offset > MAX_SNAPSHOT_TABLE_BYTES)
       return cutShort('Snapshot table is too big', `all ${count - index} overhanging snapshots`);
     entries.push(entry);
+    end = reader.offset;
   }
-  return { entries, length: reader.offset, problem: undefined };
+  return { entries, shortened, length: end, problem: undefined };
 }
 
-async function readEntry(reader: EntryReader): Promise<SnapshotEntry | undefined> {
+async function readEntry(
+  reader: EntryReader,
+  cut: ((from: number) => void) | undefined,
+): Promise<SnapshotEntry | undefined> {
   const start = reader.offset;
   const fixed = await reader.take(FIXED);
   const l1At = fixed.readBigUInt64BE(0);
@@ -101,9 +123,14 @@ async function readEntry(reader: EntryReader): Promise<SnapshotEntry | undefined
   const dateNanoseconds = fixed.readUInt32BE(20);
   const clockNanoseconds = fixed.readBigUInt64BE(24);
   const vmStateSize = BigInt(fixed.readUInt32BE(32));
-  const extraSize = fixed.readUInt32BE(36);
-  if (extraSize > MAX_SNAPSHOT_EXTRA) return undefined;
-  const extra = await reader.take(extraSize);
+  const claimed = fixed.readUInt32BE(36);
+  if (claimed > MAX_SNAPSHOT_EXTRA && cut === undefined) return undefined;
+  const extraSize = Math.min(claimed, MAX_SNAPSHOT_EXTRA);
+  const extra = Buffer.from(await reader.take(extraSize));
+  if (claimed > extraSize) {
+    cut?.(claimed);
+    reader.skip(claimed - extraSize);
+  }
   const extraField = (from: number): bigint | undefined =>
     extraSize >= from + 8 ? extra.readBigUInt64BE(from) : undefined;
   const largeVmStateSize = extraField(0);
@@ -119,6 +146,7 @@ async function readEntry(reader: EntryReader): Promise<SnapshotEntry | undefined
     diskSize,
     icount: icount === 0xffff_ffff_ffff_ffffn ? undefined : icount,
     extraSize,
+    claimedExtraSize: claimed,
     id: textOf(await reader.take(idLength)),
     name: textOf(await reader.take(nameLength)),
     start,

@@ -90,6 +90,11 @@ export class EntryReader {
     return this.#buffer.subarray(start, start + length);
   }
 
+  /** Leaves out `length` bytes. */
+  skip(length: number): void {
+    this.#offset += length;
+  }
+
   /** Goes on at the next multiple of 8 bytes. */
   align(): void {
     this.#offset = Math.ceil(this.#offset / 8) * 8;

@@ -16,7 +16,6 @@ img convert -C r a
 img convert --salvage r a
 img convert --bitmaps r a
 img convert -r 1M r a
-img check -r all r
 img commit -r 1M r
 img info --object throttle-group,id=s r
 img create nbd://localhost/x 1M

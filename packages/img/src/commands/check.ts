@@ -12,11 +12,12 @@ import {
 import { command } from '../command.ts';
 import type { CheckOutcome } from '../formats/support.ts';
 import { objectRow } from '../objects/objects.ts';
-import { cannotOpen, openImage } from '../open.ts';
+import { cannotOpen, openImage, openImageFile, type Wish } from '../open.ts';
 import type { OptionTable } from '../options.ts';
-import { checkJson, checkText } from '../print/check.ts';
+import { type CheckCounts, checkJson, checkText, repairText } from '../print/check.ts';
 import { formatJson } from '../print/json.ts';
 import { CommandError, complain, UsageError } from '../report.ts';
+import type { Terminal } from '../terminal.ts';
 
 const options = {
   format: { ...formatRow, name: 'format' },
@@ -27,8 +28,8 @@ const options = {
     letter: 'r',
     name: 'repair',
     value: 'leaks|all',
-    help: 'repair what is found (not supported yet)',
-    read: refuseRepair,
+    help: 'repair leaked clusters only, or all that can be repaired',
+    read: readScope,
   },
   share: shareRow,
   objects: objectRow,
@@ -48,32 +49,82 @@ export const check = command({
     'nothing to check.\n',
   ].join(''),
   run: async ({ options: given, operands, objects }, terminal) => {
-    const { cache, format, imageOptions, output, quiet, share } = given;
+    const { cache, format, imageOptions, output, quiet, repair, share } = given;
     const name = oneImage(operands);
     const json = wantsJson(output);
     checkCacheMode(cache, 'source cache option');
-    await using image = await openImage(name, { format, share, imageOptions, objects });
-    const { filename, support, host } = image;
-    if (!support.check) {
-      throw new CommandError('This image format does not support checks', {
-        status: statuses.nothingToCheck,
-      });
-    }
-    const { counts, findings, failed } = await support.check(host).catch((error: unknown) => {
-      throw cannotOpen(name, error);
-    });
-    for (const finding of findings) terminal.warn(`${finding}\n`);
-    if (failed !== undefined) throw new CommandError(`Check failed: ${failed}`);
-    const report = () =>
-      json ? formatJson(checkJson(filename, support.format.name, counts)) : checkText(counts);
+    const wish = { format, share, imageOptions, objects };
+    const announce = (counts: CheckCounts): void => {
+      if (!json && !quiet) terminal.print(repairText(counts));
+    };
+    const {
+      filename,
+      format: formatName,
+      counts,
+    } = repair === undefined
+      ? await checkOnly(name, wish, terminal)
+      : await repairFirst(name, wish, repair, announce, terminal);
+    const report = () => (json ? formatJson(checkJson(filename, formatName, counts)) : checkText(counts));
     if (!quiet) terminal.print(report());
     if (counts.checkErrors > 0) complain(terminal, 'Check failed');
     return statusOf(counts);
   },
 });
+interface Checked {
+  readonly filename: string;
+  readonly format: string;
+  readonly counts: CheckCounts;
+}
 
-function refuseRepair(how: string): never {
-  if (how === 'leaks' || how === 'all') throw new CommandError("option '-r' is not supported yet");
+async function checkOnly(name: string, wish: Omit<Wish, 'allow'>, terminal: Terminal): Promise<Checked> {
+  await using image = await openImage(name, wish);
+  const { filename, support, host } = image;
+  const { counts } = await told(name, support.check?.(host), terminal);
+  return { filename, format: support.format.name, counts };
+}
+
+/** Repairs, and checks again if there was anything to repair. */
+async function repairFirst(
+  name: string,
+  wish: Omit<Wish, 'allow'>,
+  scope: Scope,
+  announce: (counts: CheckCounts) => void,
+  terminal: Terminal,
+): Promise<Checked> {
+  await using image = await openImageFile(name, wish);
+  const { filename, support, host } = image;
+  const format = support.format.name;
+  const { counts } = await told(name, support.repair?.(host, scope), terminal);
+  const { leaksFixed = 0, corruptionsFixed = 0 } = counts;
+  if (leaksFixed + corruptionsFixed === 0) return { filename, format, counts };
+  announce(counts);
+  const again = await told(name, support.check?.(host), terminal);
+  return { filename, format, counts: { ...again.counts, leaksFixed, corruptionsFixed } };
+}
+
+/** Tells what a check found. @throws {CommandError} */
+async function told(
+  name: string,
+  checking: Promise<CheckOutcome> | undefined,
+  terminal: Terminal,
+): Promise<CheckOutcome> {
+  if (checking === undefined) {
+    throw new CommandError('This image format does not support checks', {
+      status: statuses.nothingToCheck,
+    });
+  }
+  const outcome = await checking.catch((error: unknown) => {
+    throw cannotOpen(name, error);
+  });
+  for (const finding of outcome.findings) terminal.warn(`${finding}\n`);
+  if (outcome.failed !== undefined) throw new CommandError(`Check failed: ${outcome.failed}`);
+  return outcome;
+}
+
+type Scope = 'leaks' | 'all';
+
+function readScope(how: string): Scope {
+  if (how === 'leaks' || how === 'all') return how;
   throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${how}`, {
     pointToHelp: true,
   });

@@ -1,8 +1,9 @@
 /** qcow2 images for the command: options of `-o` into options of the library, facts and findings into reports. */
-import { DiskError, type HostSource, type Preallocation } from '@strata/block';
+import { DiskError, type Preallocation } from '@strata/block';
 import {
   applySnapshot,
   bitmapsSize,
+  type CheckReport,
   type CreateQcow2Options,
   checkImage,
   createQcow2,
@@ -12,7 +13,9 @@ import {
   measureQcow2,
   type Qcow2Info,
   qcow2Format,
+  type RepairReport,
   readInfo,
+  repairImage,
   versionOfCompat,
 } from '@strata/qcow2';
 import type { CreationValues } from '../creation.ts';
@@ -51,7 +54,8 @@ export const qcow2Support: FormatSupport = {
     const { version, bitmaps } = await readInfo(file);
     return version === 2 ? undefined : bitmaps.filter(({ inUse }) => !inUse);
   },
-  check,
+  check: async (file) => outcomeOf(await checkImage(file)),
+  repair: async (file, scope) => outcomeOf(await repairImage(file, scope)),
 };
 
 /** Sizes of caches and the like, which change no byte of an image: they are judged and have no effect. */
@@ -184,8 +188,8 @@ function bitmapJson({ name, granularity, inUse, auto }: Qcow2Info['bitmaps'][num
   return { name, granularity, flags };
 }
 
-async function check(file: HostSource): Promise<CheckOutcome> {
-  const { findings, findingsOmitted, failed, ...counts } = await checkImage(file);
+function outcomeOf(report: CheckReport | RepairReport): CheckOutcome {
+  const { findings, findingsOmitted, failed, ...counts } = report;
   const lines = findings.map((finding) => finding.text);
   if (findingsOmitted > 0) lines.push(`... and ${findingsOmitted} more findings of these kinds`);
   return { counts, findings: lines, failed };

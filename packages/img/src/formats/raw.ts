@@ -28,6 +28,7 @@ export const rawSupport: FormatSupport = {
   },
   bitmaps: undefined,
   check: undefined,
+  repair: undefined,
 };
 
 /** `offset` and `size`: a part of the file. */

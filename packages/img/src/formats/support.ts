@@ -34,6 +34,8 @@ export interface FormatSupport {
   readonly snapshots: SnapshotSupport | undefined;
   /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
   readonly check: ((file: HostSource) => Promise<CheckOutcome>) | undefined;
+  /** Repairs leaks only, or all that can be; the outcome is that of the check on the way. */
+  readonly repair: ((file: HostFile, scope: 'leaks' | 'all') => Promise<CheckOutcome>) | undefined;
 }
 
 /** What is to be measured, and into what. */

@@ -20,6 +20,9 @@ export interface CheckCounts {
   readonly allocatedClusters: number;
   readonly fragmentedClusters: number;
   readonly compressedClusters: number;
+  /** What a repair has put right; 0 unless told. */
+  readonly leaksFixed?: number;
+  readonly corruptionsFixed?: number;
 }
 
 /** The report as an object; a count of 0 is left out, only `check-errors` always stands. */
@@ -31,11 +34,23 @@ export function checkJson(filename: string, format: string, counts: CheckCounts)
     'image-end-offset': counts.imageEndOffset || undefined,
     corruptions: counts.corruptions || undefined,
     leaks: counts.leaks || undefined,
+    'corruptions-fixed': counts.corruptionsFixed || undefined,
+    'leaks-fixed': counts.leaksFixed || undefined,
     'total-clusters': counts.totalClusters || undefined,
     'allocated-clusters': counts.allocatedClusters || undefined,
     'fragmented-clusters': counts.fragmentedClusters || undefined,
     'compressed-clusters': counts.compressedClusters || undefined,
   };
+}
+
+/** What is said for people between a repair and the check that follows it. */
+export function repairText({ leaksFixed = 0, corruptionsFixed = 0 }: CheckCounts): string {
+  return [
+    'The following inconsistencies were found and repaired:\n\n',
+    `    ${leaksFixed} leaked clusters\n`,
+    `    ${corruptionsFixed} corruptions\n\n`,
+    'Double checking the fixed image now...\n',
+  ].join('');
 }
 
 /** The report as lines for people. */

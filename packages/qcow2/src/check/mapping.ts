@@ -63,6 +63,14 @@ export class L2Walks {
     return Number.isInteger(index) ? this.#active.get(index) : (this.#unaligned.get(at)?.active ?? 0);
   }
 
+  /** How often any L1 table reaches it. */
+  all(at: number): number {
+    const index = at / this.#clusterSize;
+    if (Number.isInteger(index)) return this.#active.get(index) + this.#inactive.get(index);
+    const walks = this.#unaligned.get(at);
+    return walks === undefined ? 0 : walks.active + walks.inactive;
+  }
+
   /** Counts one more; true if it is the first. */
   reach(at: number, active: boolean): boolean {
     const index = at / this.#clusterSize;
@@ -112,7 +120,7 @@ export async function countMapping(
   const countTable = async (at: number, times: number, activeTimes: number): Promise<void> => {
     budget.spend(clusterSize);
     await readAt(file, l2, at);
-    countL2(state, tableOf(l2), times, activeTimes, counts);
+    countL2(state, tableOf(l2), at, times, activeTimes, counts);
   };
   for (const [order, { at, entries }] of l1s.entries()) {
     const active = order === 0;
@@ -147,11 +155,12 @@ type MutableCounts = { -readonly [K in keyof ClusterCounts]: ClusterCounts[K] };
 function countL2(
   state: CheckState,
   table: DataView,
+  tableAt: number,
   times: number,
   activeTimes: number,
   counts: MutableCounts,
 ): void {
-  const { header, geometry, references, findings } = state;
+  const { header, geometry, references, findings, mending } = state;
   const { clusterSize, l2Entries } = geometry;
   const stride = geometry.l2EntrySize / 8;
   const inDataFile = hasFeature(header, 'dataFile');
@@ -162,6 +171,7 @@ function countL2(
     const zeroBits = stride === 2 ? entryHigh(table, i * 2 + 1) : 0;
     const allocatedBits = stride === 2 ? entryLow(table, i * 2 + 1) : 0;
     if (high === 0 && low === 0 && allocatedBits === 0) continue;
+    if (mending?.has(tableAt, i)) continue;
 
     if (isCompressed(high)) {
       const used = countCompressed(state, high, low, i, times, (zeroBits | allocatedBits) !== 0);
@@ -175,12 +185,24 @@ function countL2(
     const at = entryOffset(high, low);
     const zero = stride === 1 && isZero(low);
     if (at === 0 && (zero || !(inDataFile && isExclusive(high)))) {
-      if (allocatedBits !== 0) findings.corruption(times, say.subclustersOfNothing);
+      if (allocatedBits === 0) continue;
+      if (mending?.add(tableAt, i)) findings.repaired('corruption', say.subclustersOfNothing);
+      else findings.corruption(times, say.subclustersOfNothing);
       continue;
     }
-    if ((zeroBits & allocatedBits) !== 0) findings.corruption(times, say.brokenSubclusters, high, low);
+    if ((zeroBits & allocatedBits) !== 0) {
+      if (mending?.add(tableAt, i)) {
+        findings.repaired('corruption', say.brokenSubclusters, high, low);
+        continue;
+      }
+      findings.corruption(times, say.brokenSubclusters, high, low);
+    }
     if (isUnaligned(geometry, low)) {
       const holdsData = stride === 2 ? allocatedBits !== 0 : !zero;
+      if (!holdsData && mending?.add(tableAt, i)) {
+        findings.repaired('corruption', say.unalignedCluster, high, low, 'Preallocated');
+        continue;
+      }
       findings.corruption(times, say.unalignedCluster, high, low, holdsData ? 'Data' : 'Preallocated');
     }
     counts.allocatedClusters += activeTimes;
@@ -216,8 +238,20 @@ function countCompressed(
   return true;
 }
 
+/** Changes flags in the file, where nothing but the table itself is. */
+export interface FlagRepair {
+  readonly mayChangeL1: boolean;
+  mayChangeL2(at: number): boolean;
+  /** Sets or clears the flag of the entry at `at`, whose high half is `high`. */
+  setFlag(at: number, high: number, exclusive: boolean): Promise<void>;
+}
+
 /** Compares the flags of the active tables with the refcounts: exclusive exactly where the refcount is 1. */
-export async function checkExclusiveFlags(state: CheckState, walks: L2Walks): Promise<void> {
+export async function checkExclusiveFlags(
+  state: CheckState,
+  walks: L2Walks,
+  repair?: FlagRepair,
+): Promise<void> {
   const { file, header, geometry, refcounts, findings, budget } = state;
   const l2 = Buffer.alloc(geometry.clusterSize);
   const done = new L2Walks(geometry.clusterSize);
@@ -235,17 +269,30 @@ export async function checkExclusiveFlags(state: CheckState, walks: L2Walks): Pr
       if (Number.isNaN(refcount)) continue;
       if ((refcount === 1) !== isExclusive(high)) {
         const shown = refcounts.shown(cluster);
-        findings.corruption(1, say.flagOfL2, start / 8 + i, high, low, shown);
+        const index = start / 8 + i;
+        if (repair?.mayChangeL1) {
+          await repair.setFlag(header.l1At + index * 8, high, refcount === 1);
+          findings.repaired('corruption', say.flagOfL2, index, high, low, shown);
+        } else {
+          findings.corruption(1, say.flagOfL2, index, high, low, shown);
+        }
       }
       if (l2At >= file.size || !done.reach(l2At, true)) continue;
       budget.spend(l2.length);
       await readAt(file, l2, l2At);
-      await checkFlagsInL2(state, tableOf(l2), walks.active(l2At));
+      const mends = repair?.mayChangeL2(l2At) === true ? repair : undefined;
+      await checkFlagsInL2(state, tableOf(l2), l2At, walks.active(l2At), mends);
     }
   }
 }
 
-async function checkFlagsInL2(state: CheckState, table: DataView, times: number): Promise<void> {
+async function checkFlagsInL2(
+  state: CheckState,
+  table: DataView,
+  tableAt: number,
+  times: number,
+  repair: FlagRepair | undefined,
+): Promise<void> {
   const { header, geometry, refcounts, findings } = state;
   const stride = geometry.l2EntrySize / 8;
   const inDataFile = hasFeature(header, 'dataFile');
@@ -260,6 +307,11 @@ async function checkFlagsInL2(state: CheckState, table: DataView, times: number)
     const refcount = inDataFile ? 1 : (refcounts.tryRefcount(cluster) ?? (await refcounts.refcount(cluster)));
     if (Number.isNaN(refcount) || (refcount === 1) === isExclusive(high)) continue;
     const shown = inDataFile ? '1' : refcounts.shown(cluster);
-    findings.corruption(times, say.flagOfCluster, high, low, shown);
+    if (repair === undefined) {
+      findings.corruption(times, say.flagOfCluster, high, low, shown);
+    } else {
+      await repair.setFlag(tableAt + i * geometry.l2EntrySize, high, refcount === 1);
+      findings.repaired('corruption', say.flagOfCluster, high, low, shown);
+    }
   }
 }

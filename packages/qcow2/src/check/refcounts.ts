@@ -3,7 +3,7 @@
  *
  * Spec: qcow2.txt, "Host cluster management".
  */
-import type { HostSource } from '@strata/block';
+import type { HostFile, HostSource } from '@strata/block';
 import {
   describeRefcountTable,
   entryHigh,
@@ -12,6 +12,7 @@ import {
   readRefcount,
   reservedBitsInRefcountTable,
   tableOf,
+  writeRefcount,
 } from '../entries.ts';
 import { type Geometry, refcountBlockIndexOf, refcountTableIndexOf } from '../geometry.ts';
 import type { Header } from '../header.ts';
@@ -22,6 +23,9 @@ import type { CheckState, MetadataBudget } from './state.ts';
 
 /** Bytes of refcount blocks that are kept in memory. */
 const CACHE_BYTES = 32 * 1024 * 1024;
+
+/** A sector is what a disk writes whole or not at all. */
+const SECTOR = 512;
 
 /** A refcount block; undefined: there is none and all its refcounts are 0; `unreadable`: there is no telling. */
 type Block = DataView | undefined | 'unreadable';
@@ -113,6 +117,15 @@ export class RefcountsOnDisk {
     return 'unreadable';
   }
 
+  /** Where the block that was used last is in the file. */
+  get placeOfCurrent(): number | undefined {
+    const table = this.#table;
+    if (table === undefined || !(this.#current instanceof DataView)) return undefined;
+    const [high, low] = [entryHigh(table, this.#currentIndex), entryLow(table, this.#currentIndex)];
+    const entry = describeRefcountTable(this.#geometry, high, low);
+    return entry.kind === 'block' ? entry.at : undefined;
+  }
+
   /** The refcount of a cluster, if its block is the one that was used last; undefined otherwise. */
   tryRefcount(clusterIndex: number): number | undefined {
     const index = clusterIndex - this.#currentFirst;
@@ -146,19 +159,77 @@ export async function countRefcountBlocks(state: CheckState): Promise<void> {
     if (high === 0 && low === 0) return;
     const cluster = (high * 2 ** 32 + low) / clusterSize;
     if (reservedBitsInRefcountTable(low)) {
+      state.needsRebuild = true;
       findings.corruption(1, say.reservedInRefcountTable, index);
     } else if (isUnaligned(geometry, low)) {
+      state.needsRebuild = true;
       findings.corruption(1, say.unalignedBlock, index);
     } else if (cluster >= references.clusters) {
+      state.needsRebuild = true;
       findings.corruption(1, say.blockOutside, index);
     } else {
       references.count(cluster * clusterSize, clusterSize);
       const count = references.of(cluster);
-      if (count !== 1) findings.corruption(1, say.sharedBlock, index, count);
+      if (count === 1) return;
+      state.needsRebuild = true;
+      findings.corruption(1, say.sharedBlock, index, count);
     }
   };
   const entries = header.refcountTableClusters * geometry.wordsPerCluster;
   await forEachWord(file, header.refcountTableAt, entries, (bytes) => budget.spend(bytes), visit);
+}
+
+/** What `repairRefcounts` puts right, in the blocks of a file. */
+export interface RefcountRepair {
+  readonly file: HostFile;
+  /** Refcounts that are too low too, and not only those that are too high. */
+  readonly corruptions: boolean;
+}
+
+/**
+ * Puts refcounts right where they are, and counts what is left. Only for images that need no rebuild: every
+ * block is there, is alone in its cluster, and has a refcount above 0 wherever it is wrong.
+ */
+export async function repairRefcounts(state: CheckState, repair: RefcountRepair): Promise<void> {
+  const { geometry, references, refcounts, findings } = state;
+  const { refcountBlockEntries, refcountOrder } = geometry;
+  for (let first = 0; first < references.clusters; first += refcountBlockEntries) {
+    const block = await refcounts.block(first / refcountBlockEntries);
+    if (block === undefined) continue;
+    const sectors = new Set<number>();
+    const end = Math.min(references.clusters, first + refcountBlockEntries);
+    for (let cluster = first; cluster < end; cluster++) {
+      if (block === 'unreadable') {
+        findings.error(say.unreadableRefcount, cluster);
+        continue;
+      }
+      const refcount = readRefcount(block, cluster - first, refcountOrder);
+      const counted = references.of(cluster);
+      if (refcount === counted) continue;
+      const shown = refcounts.shown(cluster);
+      const isLeak = refcount > counted;
+      if (isLeak || repair.corruptions) {
+        writeRefcount(block, cluster - first, refcountOrder, counted);
+        sectors.add(Math.floor(((cluster - first) * geometry.refcountBits) / 8 / SECTOR));
+        findings.repaired(
+          isLeak ? 'leak' : 'corruption',
+          isLeak ? say.leaked : say.tooLow,
+          cluster,
+          shown,
+          counted,
+        );
+      } else {
+        findings.corruption(1, say.tooLow, cluster, shown, counted);
+      }
+    }
+    const at = refcounts.placeOfCurrent;
+    if (!(block instanceof DataView) || at === undefined) continue;
+    for (const sector of sectors) {
+      const bytes = new Uint8Array(block.buffer, block.byteOffset + sector * SECTOR, SECTOR);
+      await repair.file.write(bytes, at + sector * SECTOR);
+    }
+  }
+  await repair.file.flush();
 }
 
 /** Compares all refcounts with all references; the number of the last cluster that has either. */
@@ -182,6 +253,7 @@ export async function compareRefcounts(state: CheckState): Promise<number> {
       if (refcount > 0 || counted > 0) last = cluster;
       if (refcount === counted) continue;
       const shown = refcounts.shown(cluster);
+      if (refcount === 0) state.needsRebuild = true;
       if (refcount < counted) findings.corruption(1, say.tooLow, cluster, shown, counted);
       else findings.leak(say.leaked, cluster, shown, counted);
     }

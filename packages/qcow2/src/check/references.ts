@@ -9,6 +9,8 @@ import type { Findings } from './findings.ts';
 import { say } from './sentences.ts';
 
 const MOST = 2 ** 32 - 1;
+/** So many clusters behind the end of the file are remembered. */
+const MOST_OUTSIDE = 2 ** 20;
 
 /** A counter for each of many indexes, 0 to start with, which stops at 2^32 - 1. */
 export class SparseCounters {
@@ -69,6 +71,7 @@ export class References {
   readonly #fileSize: number;
   readonly #findings: Findings;
   readonly #counters = new SparseCounters(14);
+  readonly #outside = new Set<number>();
   readonly #most: number;
   readonly #perCluster: number;
   #clusters: number;
@@ -117,12 +120,35 @@ export class References {
     const { clusterSize } = this.#geometry;
     if (length <= 0) return;
     if (at + length - this.#fileSize >= clusterSize) {
+      this.#countOutside(at, length);
       this.#findings.corruption(times, say.outsideFile, high, low, length);
       return;
     }
     const last = Math.floor((at + length - 1) / clusterSize);
     this.#clusters = Math.max(this.#clusters, last + 1);
     for (let index = Math.floor(at / clusterSize); index <= last; index++) this.#add(index, times);
+  }
+
+  /** True if something refers to the cluster, which lies behind the end of the file. */
+  isUsedOutside(clusterIndex: number): boolean {
+    return this.#outside.has(clusterIndex);
+  }
+
+  /** Where the furthest reference behind the end of the file ends, as far as `limit`; 0: there is none. */
+  outsideEnd(limit: number): number {
+    let end = 0;
+    const { clusterSize } = this.#geometry;
+    for (const cluster of this.#outside)
+      if ((cluster + 1) * clusterSize <= limit) end = Math.max(end, (cluster + 1) * clusterSize);
+    return end;
+  }
+
+  #countOutside(at: number, length: number): void {
+    const { clusterSize } = this.#geometry;
+    const first = Math.floor(at / clusterSize);
+    const last = Math.min(Math.floor((at + length - 1) / clusterSize), first + MOST_OUTSIDE);
+    for (let index = first; index <= last && this.#outside.size < MOST_OUTSIDE; index++)
+      this.#outside.add(index);
   }
 
   #add(clusterIndex: number, times: number): void {

@@ -3,6 +3,7 @@ import { DiskError, type HostSource } from '@strata/block';
 import type { Geometry } from '../geometry.ts';
 import type { Header } from '../header.ts';
 import type { Findings } from './findings.ts';
+import type { Mending } from './mending.ts';
 import type { RefcountsOnDisk } from './refcounts.ts';
 import type { References } from './references.ts';
 
@@ -15,6 +16,10 @@ export interface CheckState {
   readonly refcounts: RefcountsOnDisk;
   readonly findings: Findings;
   readonly budget: MetadataBudget;
+  /** L2 entries to mend on the way; undefined: nothing is changed. */
+  readonly mending: Mending | undefined;
+  /** Refcounts cannot be put right where they are: blocks are missing, broken or shared. */
+  needsRebuild: boolean;
 }
 
 /** The end of a check that cannot go on. The message is told in the report. */
