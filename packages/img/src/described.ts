@@ -32,6 +32,7 @@ import { changedFile, changedSource, type HostChanges } from './places/host.ts';
 import { typedPlaces } from './places/schemes.ts';
 import { formatJsonLine, type Json, type JsonObject } from './print/json.ts';
 import { UsageError } from './report.ts';
+import type { Scalar } from './typed/flat-options.ts';
 import type { FormatNode, ImageNode, ProtocolNode } from './typed/image-node.ts';
 import { nodeOptions } from './typed/node-options.ts';
 
@@ -183,15 +184,26 @@ function placed<Host extends HostSource | HostFile>(host: Host): Place<Host> {
 
 /** How QEMU's tools show the name of an image that its file's name does not tell; undefined if it does. */
 function describedName(node: FormatNode): string | undefined {
-  const tells = node.options.size === 0 || node.driver !== 'raw';
+  const tells = shownOptions(node).length === 0;
   if (node.shownAs !== undefined || (tells && node.file.kind === 'protocol')) return undefined;
   return `json:${formatJsonLine(jsonOf(node))}`;
 }
 
 function jsonOf(node: ImageNode): JsonObject {
   const shown: Record<string, Json> = { driver: node.driver };
-  for (const [name, value] of node.kind === 'protocol' || node.driver === 'raw' ? node.options : []) {
+  for (const [name, value] of node.kind === 'protocol' ? node.options : shownOptions(node)) {
     shown[name] = value;
   }
   return node.kind === 'protocol' ? shown : { ...shown, file: jsonOf(node.file) };
+}
+
+/** Options without which the name would be another image's. */
+function shownOptions({ driver, options }: FormatNode): readonly (readonly [string, Scalar])[] {
+  const names: Readonly<Record<string, RegExp>> = {
+    luks: /^key-secret$/,
+    qcow2: /^encrypt\.key-secret$/,
+    raw: /^/,
+  };
+  const shown = names[driver ?? ''];
+  return [...options].filter(([name]) => shown?.test(name) === true);
 }

@@ -5,13 +5,23 @@
  * that was not there is removed again if the image could not be made.
  */
 import { unlink } from 'node:fs/promises';
-import { createFile, DiskError, isDiskError, LOCKS, openFile, type WritableFile } from '@strata/block';
-import { asksForTable, type CreationRow, creationHelp } from './creation.ts';
+import {
+  createFile,
+  DiskError,
+  type ImageFormat,
+  isDiskError,
+  LOCKS,
+  openFile,
+  type WritableFile,
+} from '@strata/block';
+import { asksForTable, type CreationRow, type CreationValues, creationHelp } from './creation.ts';
 import { fileRows } from './formats/rows.ts';
 import type { FormatSupport, NewImage } from './formats/support.ts';
 import { supportNamed } from './known-formats.ts';
+import type { Objects } from './objects/objects.ts';
 import { pathOf, schemeName } from './places/schemes.ts';
 import { CommandError } from './report.ts';
+import { nodeOptions } from './typed/node-options.ts';
 
 /** All options of a new image of a format in a file of this machine. */
 export function creationTable(support: FormatSupport): readonly CreationRow[] {
@@ -56,6 +66,16 @@ export async function makeImage(name: string, support: FormatSupport, image: New
     if (isNew) await unlink(path);
     throw error;
   }
+}
+
+/** The format of the image that was made, with the passphrase that it was made with. */
+export function madeFormat(
+  support: FormatSupport,
+  values: CreationValues,
+  objects: Objects,
+): ImageFormat | undefined {
+  const keys = [...values].filter(([name]) => /^(encrypt\.)?key-secret$/.test(name));
+  return support.configure?.(nodeOptions(new Map(keys), objects)).format;
 }
 
 async function openTarget(path: string): Promise<{ readonly file: WritableFile; readonly isNew: boolean }> {

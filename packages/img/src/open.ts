@@ -7,6 +7,7 @@ import {
   DiskError,
   type HostFile,
   type HostSource,
+  type ImageFormat,
   isDiskError,
   type SnapshotChoice,
 } from '@strata/block';
@@ -48,6 +49,8 @@ export interface Wish {
   readonly allow: readonly string[];
   /** `-f`; undefined: probe. */
   readonly format: string | undefined;
+  /** The format of an image that was made just now, as its options set it; it goes before `format`. */
+  readonly made?: ImageFormat | undefined;
   /** `-U`. */
   readonly share?: boolean | undefined;
   readonly locks?: LockChoice;
@@ -63,7 +66,8 @@ export interface Wish {
 
 /** What the libraries need to open images by themselves. @param names what the user typed */
 export function openingFor(names: readonly string[], wish: Wish): OpenOptions {
-  const { format, share, snapshot } = wish;
+  const { share, snapshot } = wish;
+  const format = wish.made ?? wish.format;
   return {
     formats: formats.map((support) => support.format),
     gate: gateFor(names, wish),

@@ -44,7 +44,7 @@ export function planLuks(choices: LuksChoices): LuksPlan {
  * Writes the header and the first key slot into `area`, which is as long as the plan says. They are on disk
  * when the promise resolves. Returns the master key, which the caller zeroes after use.
  *
- * @throws {DiskError} limit, and what the area throws
+ * @throws {DiskError} invalid, and what the area throws
  */
 export async function createLuks(
   area: WritableKeyArea,

@@ -11,7 +11,15 @@
 import { DiskError } from '@strata/block';
 import { merge, split } from './anti-forensic.ts';
 import { countIterations, deriveKey, randomFill, sameBytes } from './derive.ts';
-import { HEADER_BYTES, MAX_TOTAL_ITERATIONS, MIN_ITERATIONS, SALT_BYTES, SECTOR, STRIPES } from './format.ts';
+import {
+  HEADER_BYTES,
+  MAX_TOTAL_ITERATIONS,
+  MIN_ITERATIONS,
+  SALT_BYTES,
+  SECTOR,
+  SLOTS,
+  STRIPES,
+} from './format.ts';
 import { decodeHeader, encodeHeader, type KeySlot, type LuksHeader } from './header.ts';
 import { checkCipher, type SectorCipher, sectorCipher } from './sector-cipher.ts';
 
@@ -169,17 +177,16 @@ async function writeSlot(
   return next;
 }
 
-/** Iterations for so many milliseconds, or a part of them. @throws {DiskError} limit */
+/** Iterations for so many milliseconds, or a part of them. @throws {DiskError} invalid */
 export async function iterationsFor(
   hash: LuksHeader['hash'],
   length: number,
   iterTime: number,
   part: number,
 ): Promise<number> {
-  if (iterTime === 0) throw new DiskError('invalid', 'iter-time must be at least 1');
   const counted = Math.floor((await countIterations(hash, length, iterTime)) / part);
-  if (counted > MAX_TOTAL_ITERATIONS / 8)
-    throw new DiskError('limit', `${counted} iterations of PBKDF2 are more than an image may have`);
+  if (counted > MAX_TOTAL_ITERATIONS / SLOTS)
+    throw new DiskError('invalid', `${counted} iterations of PBKDF2 are more than a key slot may have`);
   return Math.max(counted, MIN_ITERATIONS);
 }
 

@@ -3,6 +3,7 @@ export type { BitmapEntry } from './bitmaps.ts';
 export type { Finding } from './check/findings.ts';
 export { type CheckOptions, type CheckReport, checkImage } from './check.ts';
 export { type CreateQcow2Options, createQcow2, versionOfCompat } from './create.ts';
+export type { NewEncryption } from './encrypt.ts';
 export { changeImageKeys } from './encryption.ts';
 export { isQcow2 } from './format.ts';
 export type { ImageOptions } from './image.ts';

@@ -8,7 +8,6 @@ img info -qx y
 img create -f qcow2 -o extended_l2=on a 1M
 img create -f qcow2 -o data_file=d a 1M
 img create -f qcow2 -o encryption=on a 1M
-img create -f qcow2 -o encrypt.format=luks a 1M
 img create -o nocow=on a 1M
 size r 65536
 img convert -c -O qcow2 r a

@@ -1,5 +1,5 @@
 /** `convert`: copies disks into a new image, or into one that is there. */
-import { type Extent, isDiskError } from '@strata/block';
+import { type Extent, type ImageFormat, isDiskError } from '@strata/block';
 import type { Chain } from '@strata/chain';
 import {
   allowRow,
@@ -17,7 +17,7 @@ import { copyAll, topAlone } from '../copying.ts';
 import { backingReference, parseCreation, readOptionList, setBacking } from '../creation.ts';
 import { inSectors } from '../disk-size.ts';
 import { supportNamed } from '../known-formats.ts';
-import { creationAnswer, creationTable, makeImage } from '../make.ts';
+import { creationAnswer, creationTable, madeFormat, makeImage } from '../make.ts';
 import { objectRow } from '../objects/objects.ts';
 import {
   allowingBacking,
@@ -164,7 +164,7 @@ async function convertInto(
 ): Promise<void> {
   const disks = sources.map(paddedDisk);
   const size = disks.reduce((sum, disk) => sum + disk.size, 0);
-  const { backing, isZero } = given.existing
+  const { backing, isZero, made } = given.existing
     ? takeTarget(format, given)
     : await makeTarget(name, format, size, sources.length, given);
   const unsafe = (given.cache ?? 'unsafe') === 'unsafe';
@@ -173,6 +173,7 @@ async function convertInto(
     allow,
     format: given.targetOptions ? given.outputFormat : format,
     unsafe,
+    made,
     objects: given.objects,
     ...targetManner(given),
   });
@@ -206,6 +207,8 @@ interface Target {
   readonly backing: string | undefined;
   /** What its backing file does not show reads as zeros. */
   readonly isZero: boolean;
+  /** The format as the options of a new image set it. */
+  readonly made?: ImageFormat | undefined;
 }
 
 /** Takes what is there (`-n`). */
@@ -243,8 +246,9 @@ async function makeTarget(
   refuseCompression(format, given.compress);
   checkCacheMode(given.cache, 'cache option');
   try {
-    const isZero = await makeImage(name, support, { size, backing, values });
-    return { backing: backing?.name, isZero };
+    const { objects } = given;
+    const isZero = await makeImage(name, support, { size, backing, values, objects });
+    return { backing: backing?.name, isZero, made: madeFormat(support, values, objects) };
   } catch (error) {
     if (!isDiskError(error)) throw error;
     const message = `${name}: error while converting ${format}: ${error.message}`;

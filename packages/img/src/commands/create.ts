@@ -2,7 +2,7 @@
 import { type BackingReference, isDiskError } from '@strata/block';
 import { allowLocal, openChain, openingSentence } from '@strata/chain';
 import { allowRow, formatRow, quietRow, readSize } from '../arguments.ts';
-import { command } from '../command.ts';
+import { command, type Given } from '../command.ts';
 import {
   backingReference,
   type CreationValue,
@@ -16,7 +16,7 @@ import { supportNamed } from '../known-formats.ts';
 import { creationAnswer, creationTable, makeImage } from '../make.ts';
 import { objectRow } from '../objects/objects.ts';
 import { openingFor, openingHint } from '../open.ts';
-import type { OptionTable, OptionValues } from '../options.ts';
+import type { OptionTable } from '../options.ts';
 import { schemeName } from '../places/schemes.ts';
 import { CommandError, UsageError } from '../report.ts';
 import type { Terminal } from '../terminal.ts';
@@ -49,7 +49,8 @@ export const create = command({
     'SIZE is in bytes, or takes a suffix: k, M, G, T, P or E, powers of 1024. Over a\n',
     'backing file it may be left out, and is then the size of the backing file.\n',
   ].join(''),
-  run: async ({ options, operands }, terminal) => {
+  run: async ({ options: given, operands, objects }, terminal) => {
+    const options = { ...given, objects };
     const { format = 'raw', lists } = options;
     const [name, sizeText, extra] = operands;
     const answer = creationAnswer(lists, format, name);
@@ -79,7 +80,7 @@ async function createNamed(
   name: string,
   format: string,
   size: number | undefined,
-  given: OptionValues<typeof options>,
+  given: Given<typeof options>,
   terminal: Terminal,
 ): Promise<void> {
   const support = supportNamed(format);
@@ -96,7 +97,7 @@ async function createNamed(
   const whole = values.get('size');
   if (typeof whole !== 'number') throw new CommandError('Image creation needs a size parameter');
   if (!given.quiet) terminal.print(`Formatting '${name}', fmt=${format} ${showCreation(table, values)}\n`);
-  await makeImage(name, support, { size: whole, backing, values });
+  await makeImage(name, support, { size: whole, backing, values, objects: given.objects });
 }
 
 function setSize({ values }: Request, size: number | undefined): void {
@@ -118,7 +119,7 @@ function backingOf({ name, values }: Request): BackingReference | undefined {
 async function measureBacking(
   { name, values }: Request,
   backing: BackingReference,
-  { allow, unchecked }: OptionValues<typeof options>,
+  { allow, unchecked }: Given<typeof options>,
 ): Promise<void> {
   const noFormat = 'Backing file specified without backing format';
   if (unchecked) {

@@ -16,7 +16,7 @@ import { inSectors } from '../disk-size.ts';
 import type { BitmapFacts, Measurement } from '../formats/support.ts';
 import { supportNamed } from '../known-formats.ts';
 import { creationTable } from '../make.ts';
-import { objectRow } from '../objects/objects.ts';
+import { type Objects, objectRow } from '../objects/objects.ts';
 import { openDisk, paddedDisk } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { formatJson } from '../print/json.ts';
@@ -69,11 +69,11 @@ export const measure = command({
       throw new UsageError('--size N cannot be used together with a filename.');
     const { outputFormat = 'raw', lists } = given;
     if (name === undefined) {
-      report(await measured(outputFormat, lists, inSectors(size ?? 0), undefined));
+      report(await measured(outputFormat, { lists, objects }, inSectors(size ?? 0), undefined));
       return 0;
     }
     await using chain = await openDisk(name, { allow, format, imageOptions, objects, share, snapshot });
-    report(await measured(outputFormat, lists, paddedDisk(chain), () => bitmapsOf(chain)));
+    report(await measured(outputFormat, { lists, objects }, paddedDisk(chain), () => bitmapsOf(chain)));
     return 0;
 
     function report(measurement: Measurement): void {
@@ -84,7 +84,7 @@ export const measure = command({
 
 async function measured(
   format: string,
-  lists: readonly string[],
+  { lists, objects }: { readonly lists: readonly string[]; readonly objects: Objects },
   disk: number | BlockSource,
   bitmaps: (() => Promise<readonly BitmapFacts[] | undefined>) | undefined,
 ): Promise<Measurement> {
@@ -92,7 +92,7 @@ async function measured(
   if (!support) throw new CommandError(`Unknown file format '${format}'`);
   if (!support.measure) throw new CommandError(`Block driver '${format}' does not support size measurement`);
   const values = valuesOf(format, creationTable(support), lists);
-  return support.measure({ disk, values, bitmaps: await bitmaps?.() });
+  return support.measure({ disk, values, objects, bitmaps: await bitmaps?.() });
 }
 
 function valuesOf(

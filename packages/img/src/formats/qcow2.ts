@@ -9,18 +9,23 @@ import {
   createQcow2,
   createSnapshot,
   deleteSnapshot,
-  type MeasureOptions,
   measureQcow2,
+  type NewEncryption,
   type Qcow2Info,
   qcow2Format,
+  qcow2FormatWith,
   type RepairReport,
   readInfo,
   repairImage,
   versionOfCompat,
 } from '@strata/qcow2';
+
 import type { CreationValues } from '../creation.ts';
+import type { Objects } from '../objects/objects.ts';
+import { passphraseOf } from '../objects/secret.ts';
 import type { JsonObject } from '../print/json.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
+import { luksChoices, luksJson, withPassphrase } from './luks-options.ts';
 import { qcow2Rows } from './rows.ts';
 import type {
   CheckOutcome,
@@ -67,10 +72,18 @@ function configure(options: NodeOptions): FormatSupport {
   const others = ['request', 'snapshot', 'other'].map((what) => `pass-discard-${what}`);
   for (const name of ['lazy-refcounts', ...others]) options.switch(name);
   options.choice('overlap-check', ['none', 'constant', 'cached', 'all']);
-  return qcow2Support;
+  const encryptFormat = options.text('encrypt.format');
+  const id = options.text('encrypt.key-secret');
+  const { objects } = options;
+  if (id === undefined) {
+    if (encryptFormat === undefined) return qcow2Support;
+    return { ...qcow2Support, format: qcow2FormatWith({ encryptFormat }) };
+  }
+  const make = (passphrase: Uint8Array) => qcow2FormatWith({ passphrase, encryptFormat });
+  return { ...qcow2Support, format: withPassphrase(qcow2Format, { id, objects }, make) };
 }
 
-function optionsOf({ size, backing, values }: NewImage): CreateQcow2Options {
+function optionsOf({ size, backing, values, objects }: NewImage): CreateQcow2Options {
   refuseUnmade(values);
   if (values.has('backing_fmt') && !backing) {
     throw new DiskError('invalid', 'Backing format cannot be used without backing file');
@@ -84,6 +97,7 @@ function optionsOf({ size, backing, values }: NewImage): CreateQcow2Options {
     compressionType: String(values.get('compression_type') ?? 'zlib'),
     extendedL2: values.get('extended_l2') === true,
     preallocation: preallocationOf(values),
+    encryption: encryptionOf(values, objects),
     ...(backing && { backing }),
   };
 }
@@ -100,7 +114,7 @@ function preallocationOf(values: CreationValues): Preallocation {
 
 const measuredVersions: Readonly<Record<string, 2 | 3>> = { '0.10': 2, '1.1': 3 };
 
-async function measure({ disk, bitmaps, values }: MeasureRequest): Promise<Measurement> {
+async function measure({ disk, bitmaps, values, objects }: MeasureRequest): Promise<Measurement> {
   const compat = String(values.get('compat') ?? '1.1');
   const version = Object.hasOwn(measuredVersions, compat) ? measuredVersions[compat] : undefined;
   if (version === undefined) throw new DiskError('invalid', `Invalid compatibility level: '${compat}'`);
@@ -108,6 +122,8 @@ async function measure({ disk, bitmaps, values }: MeasureRequest): Promise<Measu
   const mode = values.get('preallocation') ?? 'off';
   const preallocation = preallocations.find((known) => known === mode);
   if (preallocation === undefined) throw new DiskError('invalid', `invalid parameter value: ${mode}`);
+  const isLuks = values.get('encrypt.format') === 'luks';
+  const encryption = isLuks ? encryptionOf(values, objects) : undefined;
   const measured = await measureQcow2(disk, {
     version,
     clusterSize,
@@ -115,28 +131,11 @@ async function measure({ disk, bitmaps, values }: MeasureRequest): Promise<Measu
     extendedL2: values.get('extended_l2') === true,
     preallocation,
     hasBacking: values.has('backing_file'),
-    ...(values.get('encrypt.format') === 'luks' && { encryption: luksChoices(values) }),
+    ...(encryption && { encryption }),
   });
   const size = typeof disk === 'number' ? disk : disk.size;
   const counts = version === 3 && bitmaps !== undefined;
   return { ...measured, bitmaps: counts ? bitmapsSize(bitmaps, size, clusterSize) : undefined };
-}
-
-/** @throws {DiskError} invalid */
-function luksChoices(values: CreationValues): NonNullable<MeasureOptions['encryption']> {
-  if (!values.has('encrypt.key-secret'))
-    throw new DiskError('invalid', "Parameter 'encrypt.key-secret' is required for cipher");
-  const text = (name: string): string | undefined => {
-    const value = values.get(`encrypt.${name}`);
-    return value === undefined ? undefined : String(value);
-  };
-  return {
-    cipherAlg: text('cipher-alg'),
-    cipherMode: text('cipher-mode'),
-    ivgenAlg: text('ivgen-alg'),
-    ivgenHashAlg: text('ivgen-hash-alg'),
-    hashAlg: text('hash-alg'),
-  };
 }
 
 /** @throws {DiskError} invalid, not-supported */
@@ -145,9 +144,29 @@ function refuseUnmade(values: CreationValues): void {
     throw new DiskError('invalid', 'data-file-raw requires data-file');
   }
   for (const [name, value] of values) {
-    const later = name.startsWith('data_file') || name.startsWith('encrypt');
+    const later = name.startsWith('data_file');
     if (later && value !== false) throw notMade(name);
   }
+}
+
+/** How the image is to be encrypted. @throws {DiskError} invalid, not-supported */
+function encryptionOf(values: CreationValues, objects: Objects): NewEncryption | undefined {
+  const format = values.get('encryption') === true ? 'aes' : values.get('encrypt.format');
+  if (format === undefined) {
+    if (![...values.keys()].some((name) => name.startsWith('encrypt.'))) return undefined;
+    throw new DiskError('invalid', "Parameter 'encrypt.format' is missing");
+  }
+  if (format === 'aes') throw notMade('encrypt.format=aes');
+  if (format !== 'luks') throw notAccepted('format', format);
+  const choices = luksChoices(values, 'encrypt.');
+  const id = values.get('encrypt.key-secret');
+  if (id === undefined)
+    throw new DiskError('invalid', "Parameter 'encrypt.key-secret' is required for cipher");
+  return { ...choices, passphrase: passphraseOf(objects, String(id)) };
+}
+
+function notAccepted(parameter: string, value: unknown): DiskError {
+  return new DiskError('invalid', `Parameter '${parameter}' does not accept value '${value}'`);
 }
 
 function notMade(option: string): DiskError {
@@ -177,7 +196,7 @@ function specificOf(info: Qcow2Info): JsonObject {
     'lazy-refcounts': inVersion3(info.lazyRefcounts),
     corrupt: inVersion3(info.corrupt),
     'refcount-bits': info.refcountBits,
-    encrypt: info.encryption && { format: info.encryption },
+    encrypt: info.encryption && { ...(info.luks && luksJson(info.luks)), format: info.encryption },
     bitmaps: info.bitmaps.length > 0 ? info.bitmaps.map(bitmapJson) : undefined,
     'compression-type': info.compressionType,
   };

@@ -4,6 +4,7 @@
  * The order is that of the `Formatting` line. Names, types and wording are qemu-img's: scripts read both tables.
  */
 import type { CreationRow } from '../creation.ts';
+import { luksRows } from './luks-options.ts';
 
 const sizeRow: CreationRow = { name: 'size', type: 'bytes', help: 'Virtual disk size' };
 
@@ -26,6 +27,17 @@ export const fileRows: readonly CreationRow[] = [
   },
 ];
 
+/** What a luks image can be given. */
+export const luksImageRows: readonly CreationRow[] = [
+  sizeRow,
+  {
+    name: 'key-secret',
+    type: 'text',
+    help: 'ID of the secret that provides the keyslot passphrase',
+  },
+  ...luksRows(''),
+];
+
 /** What a qcow2 image can be given. */
 export const qcow2Rows: readonly CreationRow[] = [
   {
@@ -39,12 +51,7 @@ export const qcow2Rows: readonly CreationRow[] = [
     type: 'text',
     help: 'ID of secret providing qcow AES key or LUKS passphrase',
   },
-  { name: 'encrypt.cipher-alg', type: 'text', help: 'Name of encryption cipher algorithm' },
-  { name: 'encrypt.cipher-mode', type: 'text', help: 'Name of encryption cipher mode' },
-  { name: 'encrypt.ivgen-alg', type: 'text', help: 'Name of IV generator algorithm' },
-  { name: 'encrypt.ivgen-hash-alg', type: 'text', help: 'Name of IV generator hash algorithm' },
-  { name: 'encrypt.hash-alg', type: 'text', help: 'Name of encryption hash algorithm' },
-  { name: 'encrypt.iter-time', type: 'number', help: 'Time to spend in PBKDF in milliseconds' },
+  ...luksRows('encrypt.'),
   { name: 'cluster_size', type: 'bytes', help: 'qcow2 cluster size', standard: '65536' },
   { name: 'extended_l2', type: 'switch', help: 'Extended L2 tables', standard: 'off' },
   {

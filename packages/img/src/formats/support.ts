@@ -1,6 +1,7 @@
 /** What the command asks of an image format, beyond reading and writing it: the row of `formats` in `open.ts`. */
 import type { BackingReference, BlockSource, HostFile, HostSource, ImageFormat } from '@strata/block';
 import type { CreationRow, CreationValues } from '../creation.ts';
+import type { Objects } from '../objects/objects.ts';
 import type { CheckCounts } from '../print/check.ts';
 import type { ImageReport } from '../print/info.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
@@ -46,6 +47,8 @@ export interface MeasureRequest {
   readonly bitmaps: readonly BitmapFacts[] | undefined;
   /** The options of the new image that were given. */
   readonly values: CreationValues;
+  /** What `--object` defined. */
+  readonly objects: Objects;
 }
 
 /** A bitmap that an image keeps. */
@@ -80,6 +83,8 @@ export interface NewImage {
   readonly backing: BackingReference | undefined;
   /** The options given, `size`, `backing_file` and `backing_fmt` among them. */
   readonly values: CreationValues;
+  /** What `--object` defined. */
+  readonly objects: Objects;
 }
 
 /** What `info` prints of an image, but for what its file and its folder tell. */

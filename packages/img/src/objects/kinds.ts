@@ -25,6 +25,7 @@ export interface KnownKinds {
 export const kinds: KnownKinds['kinds'] = {
   'authz-list-file': async () => (await import('./authz.ts')).authzListFile,
   'authz-simple': async () => (await import('./authz.ts')).authzSimple,
+  secret: async () => (await import('./secret.ts')).secretKind,
   'tls-creds-psk': async () => (await import('./tls-creds.ts')).tlsCredsPsk,
   'tls-creds-x509': async () => (await import('./tls-creds.ts')).tlsCredsX509,
 };
@@ -36,7 +37,6 @@ export const absentKinds: KnownKinds['absentKinds'] = new Set([
   'iothread',
   'main-loop',
   'pr-manager-helper',
-  'secret',
   'secret_keyring',
   'thread-context',
   'throttle-group',

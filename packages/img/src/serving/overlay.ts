@@ -11,6 +11,7 @@ import { type BlockDevice, checkedDevice, createFile, deviceWindow } from '@stra
 import { type Chain, ChainDevice } from '@strata/chain';
 import { inSectors } from '../disk-size.ts';
 import { qcow2Support } from '../formats/qcow2.ts';
+import { noObjects } from '../objects/objects.ts';
 import { changedFile } from '../places/host.ts';
 
 /** A disk that can be written while the images under it stay as they are. */
@@ -31,7 +32,8 @@ export async function openOverlay(name: string, { images, source }: Chain): Prom
     try {
       const size = inSectors(source.size);
       const backing = { name, format: images[0]?.format.name };
-      await qcow2Support.create(host, { size, backing, values: new Map([['size', size]]) });
+      const values = new Map([['size', size]]);
+      await qcow2Support.create(host, { size, backing, values, objects: noObjects });
       const layer = await qcow2Support.format.open(host);
       const disk = checkedDevice(
         new ChainDevice(
