@@ -107,7 +107,10 @@ export class DirtyBitmap {
 
   /** Makes dirty what is dirty in `other`, whatever its granularity. @throws {DiskError} invalid for another size */
   merge(other: DirtyBitmap): void {
-    if (other.size !== this.size) throw new DiskError('invalid', 'Bitmaps are of different sizes');
+    if (other.size !== this.size) {
+      const sizes = `destination size is ${this.size}, source size is ${other.size}`;
+      throw new DiskError('invalid', `Bitmaps are of different sizes (${sizes}) and can't be merged`);
+    }
     if (other === this) return;
     for (const { offset, length } of other.ranges()) this.set(offset, length);
   }

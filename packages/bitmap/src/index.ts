@@ -7,6 +7,7 @@ export {
   bitmapStoreOf,
   bitmapsOf,
   inconsistentBitmap,
+  inconsistentUse,
   type NewBitmap,
   noSuchBitmap,
 } from './store.ts';

@@ -69,7 +69,11 @@ export function noSuchBitmap(name: string): DiskError {
   return new DiskError('not-found', `Dirty bitmap '${name}' not found`);
 }
 
+/** `context.op` of that error, for those who advise people. */
+export const inconsistentUse = 'inconsistent bitmap';
+
 /** The error for a use of an inconsistent bitmap. */
 export function inconsistentBitmap(name: string): DiskError {
-  return new DiskError('invalid', `Bitmap '${name}' is inconsistent and cannot be used`);
+  const message = `Bitmap '${name}' is inconsistent and cannot be used`;
+  return new DiskError('invalid', message, { op: inconsistentUse });
 }

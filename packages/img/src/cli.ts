@@ -22,6 +22,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import('./commands/check.ts')).check,
   snapshot: async () => (await import('./commands/snapshot.ts')).snapshot,
   measure: async () => (await import('./commands/measure.ts')).measure,
+  bitmap: async () => (await import('./commands/bitmap.ts')).bitmap,
   resize: async () => (await import('./commands/resize.ts')).resize,
   serve: async () => (await import('./commands/serve.ts')).serve,
 };

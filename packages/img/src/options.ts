@@ -19,6 +19,8 @@ export interface OptionRow<T = unknown> {
   readonly read?: (text: string) => T;
   /** True: every occurrence counts. Otherwise the last one does. */
   readonly many?: true;
+  /** True: it is one of the actions of `ParsedLine.inOrder`. */
+  readonly inOrder?: true;
 }
 
 /** The options of a command under the names that the command uses. `-h` and `--help` are added by themselves. */
@@ -41,6 +43,8 @@ export type OptionValues<Table extends OptionTable> = {
 export interface ParsedLine<Table extends OptionTable> {
   readonly options: OptionValues<Table>;
   readonly operands: readonly string[];
+  /** The options whose rows say so, as often and in the order in which they were given. */
+  readonly inOrder: readonly { readonly key: string; readonly value: unknown }[];
   /** Those of `operands` that stand behind `--`, if there is one. */
   readonly afterDashes?: readonly string[];
 }
@@ -67,6 +71,7 @@ export function parseLine<Table extends OptionTable>(
   const values: Record<string, unknown> = {};
   for (const [key, row] of Object.entries(table)) if (row.many) values[key] = [];
   const operands: string[] = [];
+  const inOrder: { key: string; value: unknown }[] = [];
   let dashes: number | undefined;
   for (const token of tokens) {
     if (token.kind === 'positional') operands.push(token.value);
@@ -78,9 +83,10 @@ export function parseLine<Table extends OptionTable>(
     }
     if (found.row === helpRow) return 'help';
     keep(values, found, token.value, words[token.index]);
+    if (found.row.inOrder) inOrder.push({ key: found.key, value: values[found.key] });
   }
   const behind = dashes === undefined ? {} : { afterDashes: operands.slice(dashes) };
-  return { options: values as OptionValues<Table>, operands, ...behind };
+  return { options: values as OptionValues<Table>, operands, inOrder, ...behind };
 }
 
 interface Spelling {

@@ -5,6 +5,7 @@
  * of the command itself, already worded; a `DiskError` that nobody worded is printed as it is. Anything
  * else is our own bug and keeps its stack.
  */
+import { inconsistentUse } from '@strata/bitmap';
 import { isDiskError } from '@strata/block';
 import type { Terminal } from './terminal.ts';
 
@@ -90,5 +91,12 @@ export function reportFailure(terminal: Terminal, failure: unknown): number {
     return error.status;
   }
   complain(terminal, isDiskError(error) ? error.message : ((error as Error).stack ?? String(error)));
+  terminal.warn(hintOf(error));
   return 1;
+}
+
+/** The line that follows the sentence of an error, if there is something to be done about it. */
+export function hintOf(error: unknown): string {
+  if (!isDiskError(error) || error.context.op !== inconsistentUse) return '';
+  return 'Try block-dirty-bitmap-remove to delete this bitmap from disk\n';
 }

@@ -83,8 +83,8 @@ export async function freeBits(parts: StoringParts, entry: BitmapEntry): Promise
 export async function newTable(parts: StoringParts, entries: number): Promise<BitmapTable> {
   const { clusterSize } = parts.geometry;
   const clusters = Math.ceil((entries * 8) / clusterSize);
-  const { at } = await parts.allocator.allocateInOneRun(clusters);
-  await parts.file.write(new Uint8Array(clusters * clusterSize), at);
+  const { at, virgin } = await parts.allocator.allocateInOneRun(clusters);
+  await parts.file.write(new Uint8Array(virgin ? entries * 8 : clusters * clusterSize), at);
   return { tableAt: at, tableEntries: entries };
 }
 

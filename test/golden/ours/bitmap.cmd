@@ -1,0 +1,14 @@
+qemu-img create -q -f qcow2 a.qcow2 10M
+img bitmap --list a.qcow2
+img bitmap --list --output=json a.qcow2
+img bitmap --add a.qcow2 b0
+qemu-io -c "write 1M 100k" a.qcow2
+img bitmap --add --disable -g 1M a.qcow2 b1
+img bitmap --list a.qcow2
+img bitmap --list --output=json a.qcow2
+img bitmap --list --add a.qcow2 b1
+qemu-img create -q -f qcow2 -o compat=0.10 v2.qcow2 1M
+img bitmap --add v2.qcow2 b
+size r.raw 1048576
+img bitmap --add -f raw r.raw b
+img bitmap --clear -f raw r.raw b
