@@ -12,6 +12,7 @@ import {
   wantsJson,
 } from '../arguments.ts';
 import { command } from '../command.ts';
+import type { ContextWish } from '../context-map.ts';
 import { objectRow } from '../objects/objects.ts';
 import { openDisk } from '../open.ts';
 import type { OptionTable } from '../options.ts';
@@ -36,6 +37,11 @@ const options = {
     help: 'how much to show',
     read: readSize('max length'),
   },
+  context: {
+    name: 'context',
+    value: 'NAME',
+    help: 'show a metadata context instead: base:allocation, qemu:allocation-depth or one of a server',
+  },
   share: shareRow,
   allow: allowRow,
   objects: objectRow,
@@ -55,6 +61,10 @@ export const map = command({
     const { allow, format, imageOptions, length, output, share, start = 0 } = given;
     const name = oneImage(operands);
     const json = wantsJson(output);
+    if (given.context !== undefined) {
+      const wish = { allow, format, share, imageOptions, objects };
+      return await showContext(name, { context: given.context, start, length, wish }, json, terminal);
+    }
     await using chain = await openDisk(name, { allow, format, share, imageOptions, objects });
     const [top] = chain.images;
     const size = top ? mappedSize(top) : 0;
@@ -79,6 +89,36 @@ export const map = command({
     return 0;
   },
 });
+
+/** @throws {CommandError} */
+async function showContext(
+  name: string,
+  wish: ContextWish,
+  json: boolean,
+  terminal: Terminal,
+): Promise<number> {
+  const { contextJson, contextLine, walkContext } = await import('../context-map.ts');
+  const { context } = wish;
+  let text = json ? '[\n' : '';
+  let isFirst = true;
+  try {
+    await walkContext(name, wish, (entry) => {
+      text += json ? `${isFirst ? '' : ',\n'}${contextJson(context, entry)}` : contextLine(context, entry);
+      isFirst = false;
+      if (text.length <= pieceLength) return;
+      terminal.print(text);
+      text = '';
+    });
+  } catch (error) {
+    if (!isDiskError(error)) throw error;
+    terminal.print(isFirst ? '' : text);
+    throw new CommandError(`Could not read metadata context '${context}': ${error.message}`, {
+      cause: error,
+    });
+  }
+  terminal.print(json ? `${text}${isFirst ? '' : '\n'}]\n` : text);
+  return 0;
+}
 
 /** How entries become text. */
 interface Form {
