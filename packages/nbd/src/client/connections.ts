@@ -7,6 +7,7 @@
  *
  * Spec: proto.md, "Values", NBD_FLAG_CAN_MULTI_CONN
  */
+import type { DiskError } from '@strata/block';
 import { TransmissionFlag } from '../protocol/numbers.ts';
 import type { Transport } from './connect.ts';
 import { type Negotiated, openExport } from './handshake.ts';
@@ -54,6 +55,11 @@ export class Connections {
     return this.#sessions.find(({ lost }) => lost !== undefined) ?? session;
   }
 
+  /** Why one of them ended; undefined while all are well. */
+  get lost(): DiskError | undefined {
+    return this.#sessions.find(({ lost }) => lost !== undefined)?.lost;
+  }
+
   /** Takes leave on all of them. */
   async close(): Promise<void> {
     this.#closing.abort();
@@ -79,8 +85,11 @@ function openSession(target: NbdTarget, options: ConnectionsOptions): Promise<Se
   return perform(target.address, negotiation, start, options);
 }
 
-/** Context identifiers may differ from connection to connection, but then one table of them is not enough. */
-function isAlike(a: Negotiated, b: Negotiated): boolean {
+/**
+ * Whether two connections are to the same disk. Context identifiers may differ from connection to connection, but then
+ * one table of them is not enough.
+ */
+export function isAlike(a: Negotiated, b: Negotiated): boolean {
   const facts = ({ size, flags, structured, blockSizes, contexts }: Negotiated): string =>
     JSON.stringify([size, flags, structured, blockSizes, contexts]);
   return facts(a) === facts(b);

@@ -36,7 +36,7 @@ export async function describeExports(
   { address, tls: wish }: Pick<NbdTarget, 'address' | 'tls'>,
   given: ConnectOptions = {},
 ): Promise<readonly ExportDescription[]> {
-  const options = { ...given, tls: given.tls ?? (wish && (await loadTls(wish))) };
+  const options = { ...given, tls: given.tls ?? (wish && loadTls(wish)) };
   const listed = await listExports(address, options);
   const tls = options.tls && (options.tls.mode ?? 'require');
   const described: ExportDescription[] = [];

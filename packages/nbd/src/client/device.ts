@@ -23,8 +23,10 @@ import { Allocation, allocationContext, depthContext } from './allocation.ts';
 import { Connections } from './connections.ts';
 import type { Negotiated } from './handshake.ts';
 import type { ConnectOptions } from './negotiation.ts';
+import { Reconnecting, type ReconnectOptions } from './reconnect.ts';
 import type { ContextRun } from './status.ts';
 import { Transfer } from './transfer.ts';
+import { changesLost, Unflushed } from './unflushed.ts';
 import { formatNbdUri, type NbdTarget, parseNbdUri } from './uri.ts';
 import { loadTls } from './uri-tls.ts';
 
@@ -34,6 +36,12 @@ export interface OpenNbdOptions extends ConnectOptions {
   readonly contexts?: readonly string[] | undefined;
   /** Connections to spread requests over, if the server lets one client have several; 1 if not given. */
   readonly connections?: number | undefined;
+  /**
+   * How long to try to connect anew when a connection is lost, in milliseconds; requests wait meanwhile and are sent
+   * again. 0 if not given: not at all. Writes that were answered and not flushed before the loss may be lost with the
+   * server: then nothing can be written or flushed any more, and closing rejects with `io`.
+   */
+  readonly reconnectDelayMs?: number | undefined;
 }
 
 /** What the server told of an export. Texts are the server's: untrusted. */
@@ -82,17 +90,18 @@ export async function openNbd(
   try {
     const most = options.connections ?? 1;
     const tls = options.tls ?? (parts.tls && loadTls(parts.tls));
-    const connections = await Connections.open(parts, { ...options, tls, contexts, path, most });
-    return connection(connections);
+    const all = { ...options, tls, contexts, path, most };
+    const delayMs = options.reconnectDelayMs ?? parts.reconnectDelayMs ?? 0;
+    const first = await Connections.open(parts, all);
+    const open = (signal: AbortSignal) => Connections.open(parts, { ...all, signal });
+    return connection(new NbdDisk(first, delayMs > 0 ? { delayMs, open } : undefined));
   } catch (error) {
     throw withContext(error, { path });
   }
 }
 
-function connection(connections: Connections): NbdConnection {
-  const { negotiated } = connections;
-  const disk = new NbdDisk(connections);
-  const info = infoOf(negotiated);
+function connection(disk: NbdDisk): NbdConnection {
+  const info = infoOf(disk.negotiated);
   const device = info.isReadOnly ? undefined : checkedDevice(disk);
   const source = device ?? checkedSource(disk);
   return {
@@ -103,7 +112,10 @@ function connection(connections: Connections): NbdConnection {
       checkRange(offset, 1, info.size);
       return disk.contextAt(name, offset, Math.min(limit, info.size - offset));
     },
-    [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => {
+      disk.giveUp();
+      return source[Symbol.asyncDispose]();
+    },
   };
 }
 
@@ -125,14 +137,21 @@ function infoOf(negotiated: Negotiated): NbdInfo {
 class NbdDisk implements BlockDevice {
   readonly size: number;
   readonly caps: Capabilities;
-  readonly #connections: Connections;
+  readonly negotiated: Negotiated;
+  readonly #connections: Connections | Reconnecting;
+  /** Of connections that are not made anew; others keep count themselves. */
+  readonly #plain: Unflushed | undefined;
   readonly #transfer: Transfer;
   readonly #allocation: Allocation;
   readonly #lock = new RangeLock();
   readonly #flags: number;
 
-  constructor(connections: Connections) {
-    const { negotiated } = connections;
+  constructor(first: Connections, again: Pick<ReconnectOptions, 'delayMs' | 'open'> | undefined) {
+    const { negotiated } = first;
+    const renewed = (): void => this.#allocation.changed();
+    const connections = again ? new Reconnecting(first, { ...again, renewed }) : first;
+    this.#plain = again ? undefined : new Unflushed();
+    this.negotiated = negotiated;
     this.#connections = connections;
     this.#transfer = new Transfer(connections, negotiated);
     this.#flags = negotiated.flags;
@@ -191,12 +210,22 @@ class NbdDisk implements BlockDevice {
     await this.#change(offset, length, () => this.#transfer.trim(offset, length));
   }
 
-  flush(): Promise<void> {
-    return this.#transfer.flush();
+  async flush(): Promise<void> {
+    const flushed = this.#plain?.flushing();
+    await this.#transfer.flush();
+    if (this.#offers(TransmissionFlag.sendFlush)) flushed?.();
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#connections.close();
+  /** Nothing waits any longer for a connection that was lost. */
+  giveUp(): void {
+    if (this.#connections instanceof Reconnecting) this.#connections.giveUp();
+  }
+
+  /** A server that was lost with unflushed changes must not look like one that was left. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const { lost } = this.#connections;
+    await this.#connections.close();
+    if (lost !== undefined && this.#plain?.any) throw changesLost(lost);
   }
 
   /** Runs a change when none before it is under way in the blocks that it touches. */
@@ -206,6 +235,7 @@ class NbdDisk implements BlockDevice {
       this.#allocation.changed();
       try {
         await work();
+        this.#plain?.changed();
       } finally {
         this.#allocation.changed();
       }

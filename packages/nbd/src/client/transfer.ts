@@ -18,10 +18,13 @@ const defaultPreferredBlock = 4096;
 /** Zeros to be written out, where the server has no WRITE_ZEROES. */
 const zeros = Buffer.alloc(1024 * 1024);
 
+/** What requests are made of: one connection, or something that stands for several. */
+export type Requests = Pick<Session, 'read' | 'write' | 'send' | 'lost'>;
+
 /** Where requests go. */
 export interface SessionSource {
-  /** The session for the next request. */
-  next(): Session;
+  /** Who takes the next request. */
+  next(): Requests;
 }
 
 /** Moves bytes of any range. All ranges lie inside the disk and are not empty. */

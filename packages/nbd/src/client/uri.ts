@@ -24,10 +24,14 @@ export interface NbdTarget {
   readonly user: string | undefined;
   /** Undefined: plain text. */
   readonly tls?: TlsWish | undefined;
+  /** For how long to connect anew after a loss; undefined if the URI does not say. */
+  readonly reconnectDelayMs?: number | undefined;
 }
 
 /** RFC 3986, appendix B, with the scheme and `//` required: scheme, authority, path, query, fragment. */
 const uriParts = /^([^:/?#]+):\/\/([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#(.*))?$/s;
+/** QEMU's name for it, in seconds. */
+const reconnectDelay = 'reconnect-delay';
 const unixExample = 'nbd+unix:///NAME?socket=PATH';
 
 /** True if `text` is meant as an NBD address (well-formed or not) and not as the name of a file. */
@@ -55,7 +59,9 @@ export function parseNbdUri(text: string): NbdTarget {
   const { user, host, port } = parseAuthority(authority);
   const socket = parameters.get('socket');
   const tls = isSecure ? tlsWish(parameters, user) : noTls(parameters);
-  const rest = { exportName, user, ...(tls && { tls }) };
+  const seconds = parameters.get(reconnectDelay);
+  const again = seconds === undefined ? {} : { reconnectDelayMs: 1000 * parseSeconds(seconds) };
+  const rest = { exportName, user, ...(tls && { tls }), ...again };
   if (transport === 'tcp') {
     if (socket !== undefined)
       throw invalid(`the socket parameter needs the scheme nbd+unix (${unixExample})`);
@@ -74,7 +80,9 @@ export function parseNbdUri(text: string): NbdTarget {
 export function formatNbdUri(target: NbdTarget): string {
   const { address, exportName, user, tls } = target;
   const scheme = tls === undefined ? 'nbd' : 'nbds';
-  const parameters = tls === undefined ? [] : formatTlsWish(tls);
+  const parameters = tls === undefined ? [] : [...formatTlsWish(tls)];
+  if (target.reconnectDelayMs !== undefined)
+    parameters.push(`${reconnectDelay}=${target.reconnectDelayMs / 1000}`);
   const query = (first: readonly string[]): string => {
     const all = [...first, ...parameters];
     return all.length === 0 ? '' : `?${all.join('&')}`;
@@ -146,11 +154,17 @@ function parseQuery(query: string): ReadonlyMap<string, string> {
     if (pair === '') continue;
     const equals = pair.indexOf('=');
     const name = decode(equals < 0 ? pair : pair.slice(0, equals), 'a parameter');
-    if (name !== 'socket' && !isTlsParameter(name)) throw invalid(`unknown parameter '${printable(name)}'`);
+    if (name !== 'socket' && name !== reconnectDelay && !isTlsParameter(name))
+      throw invalid(`unknown parameter '${printable(name)}'`);
     if (parameters.has(name)) throw invalid(`parameter '${name}' is given twice`);
     parameters.set(name, equals < 0 ? '' : decode(pair.slice(equals + 1), `parameter '${name}'`));
   }
   return parameters;
+}
+
+function parseSeconds(text: string): number {
+  if (/^\d{1,6}$/.test(text)) return Number(text);
+  throw invalid(`parameter '${reconnectDelay}' is not a number of seconds up to 999999`);
 }
 
 /** What follows `nbd:`. The last part is free text, so it ends at the end and is not decoded. */
