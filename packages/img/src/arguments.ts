@@ -27,6 +27,17 @@ export const imageOptionsRow = {
   help: 'FILE is a list of image options, driver=...,file.filename=..., and not a name',
 } as const satisfies OptionRow;
 
+/** `--reconnect-delay`, read as milliseconds. */
+export const reconnectRow = {
+  name: 'reconnect-delay',
+  value: 'SECONDS',
+  help: 'how long to try to connect anew to an NBD server that was lost; not at all if not given',
+  read: (text: string): number => {
+    if (/^\d{1,6}$/.test(text)) return 1000 * Number(text);
+    throw new UsageError(`Invalid number of seconds '${text}'`);
+  },
+} as const satisfies OptionRow;
+
 /** `--allow`. */
 export const allowRow = {
   name: 'allow',

@@ -34,7 +34,10 @@ export async function walkContext(
   add: (entry: ContextEntry) => void,
 ): Promise<void> {
   if (isNbdUri(name)) {
-    await using connection = await openNbd(name, { contexts: [context] });
+    await using connection = await openNbd(name, {
+      contexts: [context],
+      reconnectDelayMs: wish.reconnectDelayMs,
+    });
     const ask = (offset: number, limit: number) => connection.contextAt(context, offset, limit);
     await walk(connection.source, ask, start, length, add);
     return;

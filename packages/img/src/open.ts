@@ -58,6 +58,8 @@ export interface Wish {
   readonly snapshot?: SnapshotChoice | undefined;
   /** `-t unsafe`: nothing that is written is waited for. */
   readonly unsafe?: boolean;
+  /** `--reconnect-delay`. */
+  readonly reconnectDelayMs?: number | undefined;
   /** `--image-opts`: the names are lists of options. */
   readonly imageOptions?: boolean | undefined;
   /** What `--object` defined. */
@@ -119,8 +121,8 @@ export function openingOf(text: string, wish: Wish): Opening {
   return describedOpening(described, describedWish(wish));
 }
 
-function mannerOf({ locks = useLocks, unsafe = false }: Omit<Wish, 'allow'>): FileManner {
-  return { locks, unsafe };
+function mannerOf({ locks = useLocks, unsafe = false, reconnectDelayMs }: Omit<Wish, 'allow'>): FileManner {
+  return { locks, unsafe, reconnectDelayMs };
 }
 
 function describedWish(wish: Wish): DescribedWish {

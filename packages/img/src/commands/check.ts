@@ -6,6 +6,7 @@ import {
   oneImage,
   outputRow,
   quietRow,
+  reconnectRow,
   shareRow,
   wantsJson,
 } from '../arguments.ts';
@@ -34,6 +35,7 @@ const options = {
   share: shareRow,
   objects: objectRow,
   imageOptions: imageOptionsRow,
+  reconnect: reconnectRow,
 } as const satisfies OptionTable;
 
 const statuses = { sound: 0, failed: 1, damaged: 2, leaking: 3, nothingToCheck: 63 } as const;
@@ -49,11 +51,11 @@ export const check = command({
     'nothing to check.\n',
   ].join(''),
   run: async ({ options: given, operands, objects }, terminal) => {
-    const { cache, format, imageOptions, output, quiet, repair, share } = given;
+    const { cache, format, imageOptions, output, quiet, reconnect, repair, share } = given;
     const name = oneImage(operands);
     const json = wantsJson(output);
     checkCacheMode(cache, 'source cache option');
-    const wish = { format, share, imageOptions, objects };
+    const wish = { format, share, imageOptions, objects, reconnectDelayMs: reconnect };
     const announce = (counts: CheckCounts): void => {
       if (!json && !quiet) terminal.print(repairText(counts));
     };

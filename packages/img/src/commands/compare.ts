@@ -7,7 +7,15 @@ import {
   sourceWindow,
 } from '@strata/block';
 import type { Chain } from '@strata/chain';
-import { allowRow, checkCacheMode, imageOptionsRow, progressRow, quietRow, shareRow } from '../arguments.ts';
+import {
+  allowRow,
+  checkCacheMode,
+  imageOptionsRow,
+  progressRow,
+  quietRow,
+  reconnectRow,
+  shareRow,
+} from '../arguments.ts';
 import { command } from '../command.ts';
 import { sectorOf } from '../disk-size.ts';
 import { objectRow } from '../objects/objects.ts';
@@ -28,6 +36,7 @@ const options = {
   allow: allowRow,
   objects: objectRow,
   imageOptions: imageOptionsRow,
+  reconnect: reconnectRow,
 } as const satisfies OptionTable;
 
 const statuses = { same: 0, different: 1, notOpened: 2, notMapped: 3, notRead: 4 } as const;
@@ -50,7 +59,7 @@ export const compare = command({
     checkCacheMode(options.cache, 'source cache option', statuses.notOpened);
     const { format, imageOptions, otherFormat, share, quiet, progress: show } = options;
     const allow = [...options.allow, ...foldersOf(operands, options)];
-    const wish = { allow, share, imageOptions, objects };
+    const wish = { allow, share, imageOptions, objects, reconnectDelayMs: options.reconnect };
     await using a = await openDisk(first, { ...wish, format }, statuses.notOpened);
     await using b = await openDisk(second, { ...wish, format: otherFormat }, statuses.notOpened);
     const progress = show && !quiet ? showProgress(terminal, 2) : silentProgress;

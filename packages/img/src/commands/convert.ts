@@ -10,6 +10,7 @@ import {
   quietRow,
   readRate,
   readSize,
+  reconnectRow,
   shareRow,
 } from '../arguments.ts';
 import { command, type Given as GivenOptions } from '../command.ts';
@@ -88,6 +89,7 @@ const options = {
   salvage: { name: 'salvage', help: 'go on after errors (not supported yet)' },
   objects: objectRow,
   imageOptions: { ...imageOptionsRow, help: 'each SOURCE is a list of image options and not a name' },
+  reconnect: reconnectRow,
   targetOptions: {
     name: 'target-image-opts',
     help: 'TARGET is a list of image options and not a name (with -n)',
@@ -120,7 +122,16 @@ export const convert = command({
       const { format, imageOptions, share } = given;
       const snapshot = names.length === 1 ? given.snapshot : undefined;
       const allow = [...given.allow, ...foldersOf(names, given), ...foldersOf([target], targetManner(given))];
-      const wish = { allow, format, share, snapshot, imageOptions, objects, locks: copyLocks };
+      const wish = {
+        allow,
+        format,
+        share,
+        snapshot,
+        imageOptions,
+        objects,
+        reconnectDelayMs: given.reconnect,
+        locks: copyLocks,
+      };
       await using sources = await openAll(names, (name) => openDisk(name, wish));
       if (given.snapshot !== snapshot)
         throw new CommandError('No support for concatenating multiple snapshot');
@@ -176,6 +187,7 @@ async function convertInto(
     made,
     objects: given.objects,
     ...targetManner(given),
+    reconnectDelayMs: given.reconnect,
   });
   if (target.device.size < size) throw new CommandError('output file is smaller than input file');
   const overlay = backing === undefined ? undefined : overlayOf(sources, target);

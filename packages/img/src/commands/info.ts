@@ -7,13 +7,14 @@ import {
   imageOptionsRow,
   oneImage,
   outputRow,
+  reconnectRow,
   shareRow,
   wantsJson,
 } from '../arguments.ts';
 import { command, type Given as GivenOptions } from '../command.ts';
 import { inSectors } from '../disk-size.ts';
 import { objectRow } from '../objects/objects.ts';
-import { cannotOpen, gateFor, openImage } from '../open.ts';
+import { cannotOpen, gateFor, openImage, type Wish } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { infoLocks } from '../places/file.ts';
 import { schemeName } from '../places/schemes.ts';
@@ -31,6 +32,7 @@ const options = {
   allow: allowRow,
   objects: objectRow,
   imageOptions: imageOptionsRow,
+  reconnect: reconnectRow,
 } as const satisfies OptionTable;
 
 /** The verb. */
@@ -71,8 +73,9 @@ type Given = GivenOptions<typeof options>;
 
 async function reportsOf(top: string, given: Given): Promise<readonly ImageReport[]> {
   const gate = gateFor([top], given);
-  const { format, imageOptions, objects, share } = given;
-  const first = await reportOf(top, { format, imageOptions, objects, share }, () => Promise.resolve());
+  const { format, imageOptions, objects, reconnect, share } = given;
+  const how = { format, imageOptions, objects, share, reconnectDelayMs: reconnect };
+  const first = await reportOf(top, how, () => Promise.resolve());
   const reports = [first];
   const seen = new Set([top]);
   for (let above = first; given.chain && above.backing; ) {
@@ -95,7 +98,7 @@ async function reportsOf(top: string, given: Given): Promise<readonly ImageRepor
 /** @param admit judges the file that was really opened */
 async function reportOf(
   name: string,
-  how: Pick<Given, 'format' | 'share'> & Partial<Pick<Given, 'imageOptions' | 'objects'>>,
+  how: Omit<Wish, 'allow' | 'locks'>,
   admit: (realPath: string) => Promise<void>,
 ): Promise<ImageReport> {
   await using image = await openImage(name, { ...how, locks: infoLocks });

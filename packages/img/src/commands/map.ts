@@ -8,6 +8,7 @@ import {
   oneImage,
   outputRow,
   readSize,
+  reconnectRow,
   shareRow,
   wantsJson,
 } from '../arguments.ts';
@@ -46,6 +47,7 @@ const options = {
   allow: allowRow,
   objects: objectRow,
   imageOptions: imageOptionsRow,
+  reconnect: reconnectRow,
 } as const satisfies OptionTable;
 
 /** The verb. */
@@ -61,11 +63,11 @@ export const map = command({
     const { allow, format, imageOptions, length, output, share, start = 0 } = given;
     const name = oneImage(operands);
     const json = wantsJson(output);
+    const wish = { allow, format, share, imageOptions, objects, reconnectDelayMs: given.reconnect };
     if (given.context !== undefined) {
-      const wish = { allow, format, share, imageOptions, objects };
       return await showContext(name, { context: given.context, start, length, wish }, json, terminal);
     }
-    await using chain = await openDisk(name, { allow, format, share, imageOptions, objects });
+    await using chain = await openDisk(name, wish);
     const [top] = chain.images;
     const size = top ? mappedSize(top) : 0;
     const end = length === undefined ? size : Math.min(start + length, size);

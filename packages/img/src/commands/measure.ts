@@ -7,6 +7,7 @@ import {
   imageOptionsRow,
   outputRow,
   readSize,
+  reconnectRow,
   shareRow,
   wantsJson,
 } from '../arguments.ts';
@@ -45,6 +46,7 @@ const options = {
   allow: allowRow,
   objects: objectRow,
   imageOptions: imageOptionsRow,
+  reconnect: reconnectRow,
 } as const satisfies OptionTable;
 
 /** The verb. */
@@ -60,7 +62,7 @@ export const measure = command({
     const json = wantsJson(given.output);
     const [name, extra] = operands;
     if (extra !== undefined) throw new UsageError('At most one filename argument is allowed.');
-    const { allow, format, imageOptions, share, size, snapshot } = given;
+    const { allow, format, imageOptions, reconnect, share, size, snapshot } = given;
     if (name === undefined && (imageOptions || format !== undefined || snapshot !== undefined))
       throw new UsageError('--image-opts, -f, and -l require a filename argument.');
     if (name === undefined && size === undefined)
@@ -72,7 +74,15 @@ export const measure = command({
       report(await measured(outputFormat, { lists, objects }, inSectors(size ?? 0), undefined));
       return 0;
     }
-    await using chain = await openDisk(name, { allow, format, imageOptions, objects, share, snapshot });
+    await using chain = await openDisk(name, {
+      allow,
+      format,
+      imageOptions,
+      objects,
+      share,
+      snapshot,
+      reconnectDelayMs: reconnect,
+    });
     report(await measured(outputFormat, { lists, objects }, paddedDisk(chain), () => bitmapsOf(chain)));
     return 0;
 

@@ -41,9 +41,16 @@ const protocols: Readonly<Record<Protocol, (options: NodeOptions) => DescribedPl
     const address = addressOf(options);
     const exportName = options.text('export') ?? '';
     const tls = tlsOf(options);
+    const reconnectDelayMs = delayOf(options);
     refuseLater(options);
     const name = formatNbdUri({ address, exportName, user: undefined });
-    return { name, places: async () => (await import('./nbd.ts')).nbdPlaces(await tls?.()) };
+    return {
+      name,
+      places: async (given) => {
+        const { nbdPlaces } = await import('./nbd.ts');
+        return nbdPlaces(reconnectDelayMs === undefined ? given : { reconnectDelayMs }, await tls?.());
+      },
+    };
   },
 };
 
@@ -100,10 +107,16 @@ function tlsOf(options: NodeOptions): (() => Promise<ClientTls>) | undefined {
 function refuseLater(options: NodeOptions): void {
   const refused = options.rest().find((name) => name === 'x-dirty-bitmap');
   if (refused !== undefined) throw new DiskError('not-supported', `option '${refused}' is not supported yet`);
-  for (const name of ['reconnect-delay', 'open-timeout']) {
-    if ((options.text(name) ?? '0') !== '0')
-      throw new DiskError('not-supported', `option '${name}' is not supported yet`);
-  }
+  if ((options.text('open-timeout') ?? '0') !== '0')
+    throw new DiskError('not-supported', "option 'open-timeout' is not supported yet");
+}
+
+/** `reconnect-delay`, of seconds. */
+function delayOf(options: NodeOptions): number | undefined {
+  const text = options.text('reconnect-delay');
+  if (text === undefined) return undefined;
+  if (/^\d{1,6}$/.test(text)) return 1000 * Number(text);
+  throw new DiskError('invalid', "Parameter 'reconnect-delay' expects a number of seconds");
 }
 
 /** Refuses to write to what is described as read-only. @throws {DiskError} read-only */

@@ -43,6 +43,8 @@ export interface FileManner {
   readonly locks: LockChoice;
   /** Flushing does nothing: what is written is lost if the host fails, and is not waited for (`-t unsafe`). */
   readonly unsafe: boolean;
+  /** For how long to connect anew to a server that was lost; undefined: as the name says. */
+  readonly reconnectDelayMs?: number | undefined;
 }
 
 /** Files, by their paths. */

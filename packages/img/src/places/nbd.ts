@@ -2,14 +2,18 @@
 import { DiskError, type HostSource, hostFile, hostSource } from '@strata/block';
 import type { Place, Places } from '@strata/chain';
 import { type ClientTls, type NbdTarget, openNbd, parseNbdUri } from '@strata/nbd';
+import type { FileManner } from './file.ts';
 import { changedFile, changedSource } from './host.ts';
 
 /** Connections that requests are spread over, where a server lets a client have several. */
 const connections = 4;
 
 /** Exports, by their URIs. @param tls for URIs that say nothing of TLS */
-export function nbdPlaces(tls?: ClientTls): Places {
-  const options = { connections, ...(tls && { tls }) };
+export function nbdPlaces(
+  { reconnectDelayMs }: Pick<FileManner, 'reconnectDelayMs'>,
+  tls?: ClientTls,
+): Places {
+  const options = { connections, reconnectDelayMs, ...(tls && { tls }) };
   return {
     openSource: async (uri) => {
       const target = parseNbdUri(uri);

@@ -10,10 +10,10 @@ import { type FileManner, filePlaces } from './file.ts';
 /** A name without a scheme is a file. */
 const schemes: Readonly<Record<string, (manner: FileManner) => Promise<Places>>> = {
   file: async (manner) => filePlaces(manner),
-  nbd: async () => (await import('./nbd.ts')).nbdPlaces(),
-  'nbd+unix': async () => (await import('./nbd.ts')).nbdPlaces(),
-  nbds: async () => (await import('./nbd.ts')).nbdPlaces(),
-  'nbds+unix': async () => (await import('./nbd.ts')).nbdPlaces(),
+  nbd: async (manner) => (await import('./nbd.ts')).nbdPlaces(manner),
+  'nbd+unix': async (manner) => (await import('./nbd.ts')).nbdPlaces(manner),
+  nbds: async (manner) => (await import('./nbd.ts')).nbdPlaces(manner),
+  'nbds+unix': async (manner) => (await import('./nbd.ts')).nbdPlaces(manner),
 };
 
 /** How `name` says where the image is: `file`, or what stands before its colon. @throws {DiskError} not-supported */

@@ -103,6 +103,8 @@ test('a client that stays connected does not keep the server from stopping', asy
   await using client = await openNbd(server.uris[0] ?? '');
   const bytes = new Uint8Array(4096).fill(5);
   await client.device?.write(bytes, 0);
+  // Of what is not flushed the client could not tell whether it is safe, and closing would say so.
+  await client.device?.flush();
   server.process.kill('SIGTERM');
   server.process.kill('SIGTERM');
   assert.equal((await server.ended()).status, 0);

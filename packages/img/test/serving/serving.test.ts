@@ -96,6 +96,7 @@ test(
     await using client = await openNbd(odd.uris[0] ?? '');
     assert.equal(client.info.size, 1_000_001);
     await client.device?.write(Buffer.from([1, 2, 3]), 999_998);
+    await client.device?.flush();
     const tail = Buffer.alloc(4);
     await client.source.read(tail, 999_997);
     assert.deepEqual([...tail.subarray(1)], [1, 2, 3]);
