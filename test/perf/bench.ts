@@ -2,12 +2,13 @@
  * `npm run bench`: every ratio to the real peers, in one run, on this machine.
  *
  * Nothing here is a timed test: figures of one contestant mean nothing on a shared machine, and ratios of
- * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, commands.
+ * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, commands, encryption.
  */
 import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { temporaryFolder } from '@strata/testkit';
 import { commandRows } from './command-rows.ts';
+import { encryptionRows } from './encryption-rows.ts';
 import { holds, line, type Row } from './row.ts';
 import { serverRows } from './server-rows.ts';
 
@@ -30,6 +31,7 @@ for (const format of ['raw', 'qcow2'] as const) {
   if (wanted(format)) print(await serverRows(folder, disk, format, rounds));
 }
 if (wanted('commands')) print(await commandRows(folder, disk, rounds));
+if (wanted('encryption')) print(await encryptionRows(folder, disk, rounds));
 const missed = rows.filter((row) => !holds(row));
 console.log(`\n${rows.length} rows, ${missed.length} bounds missed`);
 process.exitCode = missed.length === 0 ? 0 : 1;
