@@ -21,6 +21,8 @@ export interface CopyOptions extends TransferOptions {
    * zeros too, so that the target is fully allocated.
    */
   readonly sparse?: number;
+  /** Data is copied as it is, and not looked through for zeros. */
+  readonly verbatim?: boolean;
   /** Extents it does not hold for are left as they are in the target. */
   readonly select?: (extent: Extent) => boolean;
   /** Bytes of one read; 2 MiB if not given. */
@@ -57,6 +59,7 @@ export async function copy(
   const { size } = source;
   if (target.size < size) throw new RangeError(`copying ${size} bytes to a disk of ${target.size}`);
   const { targetIsZero = false, sparse = 4096, bufferSize = 2 << 20, parallel = 4, select } = options;
+  const looksForZeros = sparse > 0 && options.verbatim !== true;
   let at = 0;
   let extent: Extent | undefined;
   let written = 0;
@@ -109,7 +112,7 @@ export async function copy(
     const bytes = buffer.subarray(0, length);
     await fill(source, bytes, offset);
     await order.myTurn;
-    const call = sparse > 0 ? putRuns(bytes, offset) : put(bytes, offset);
+    const call = looksForZeros ? putRuns(bytes, offset) : put(bytes, offset);
     order.passOn();
     return call;
   };

@@ -91,10 +91,17 @@ export function readSize(what: string): (text: string) => number {
   };
 }
 
-/** `-r RATE`, which is not there yet: a wrong rate is told before that. */
-export function readRate(text: string): never {
-  readSize('rate limit')(text);
-  throw new CommandError("option '-r' is not supported yet");
+/** `-r RATE`. */
+export const rateRow = {
+  letter: 'r',
+  value: 'RATE',
+  help: 'move at most so many bytes a second',
+  read: readSize('rate limit'),
+} as const satisfies OptionRow;
+
+/** The rate of a transfer; 0 is none. */
+export function rateOf({ rate }: { readonly rate: number | undefined }): { readonly rate?: number } {
+  return rate === undefined || rate === 0 ? {} : { rate };
 }
 
 const cacheModes = ['none', 'off', 'writeback', 'writethrough', 'directsync', 'unsafe'];

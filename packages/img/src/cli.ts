@@ -18,6 +18,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   commit: async () => (await import('./commands/commit.ts')).commit,
   rebase: async () => (await import('./commands/rebase.ts')).rebase,
   convert: async () => (await import('./commands/convert.ts')).convert,
+  dd: async () => (await import('./commands/dd.ts')).dd,
   compare: async () => (await import('./commands/compare.ts')).compare,
   check: async () => (await import('./commands/check.ts')).check,
   snapshot: async () => (await import('./commands/snapshot.ts')).snapshot,
@@ -26,6 +27,9 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   resize: async () => (await import('./commands/resize.ts')).resize,
   serve: async () => (await import('./commands/serve.ts')).serve,
 };
+
+/** Verbs of qemu-img that are not here. */
+const absentVerbs: ReadonlySet<string> = new Set(['amend', 'bench', 'bitmap']);
 
 /** Runs one command line, without the program's name. Resolves to the exit status and never rejects. */
 export async function main(words: readonly string[], terminal: Terminal): Promise<number> {
@@ -42,6 +46,7 @@ async function dispatch([name, ...words]: readonly string[], terminal: Terminal)
   if (name === '-V' || isPrefixOf(name, '--version')) return print(terminal, `${programName} ${version}\n`);
   if (name.startsWith('-')) throw new UsageError(`unrecognized option '${name}'`, { pointToHelp: true });
   const load = Object.hasOwn(verbs, name) ? verbs[name] : undefined;
+  if (!load && absentVerbs.has(name)) throw new CommandError(`command '${name}' is not supported yet`);
   if (!load) throw new UsageError(`Command not found: ${name}`, { pointToHelp: true });
   const verb = await load();
   const last = verb.endsWithOperand && words.length > 1 ? words.slice(-1) : [];

@@ -15,7 +15,7 @@ import { type Chain, ChainSource } from '@strata/chain';
 import { CommandError } from './report.ts';
 
 /** How to copy. */
-export interface CopyPlan extends Pick<CopyOptions, 'select' | 'sparse' | 'parallel'> {
+export interface CopyPlan extends Pick<CopyOptions, 'select' | 'sparse' | 'parallel' | 'verbatim' | 'rate'> {
   /** From this offset on the target reads as zeros. */
   readonly zeroFrom: number;
   readonly progress: (done: number, total: number) => void;

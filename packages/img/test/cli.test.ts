@@ -46,10 +46,7 @@ test('names that every object has are no verbs', async () => {
 
 test('an option that is not there yet is refused by its name', async () => {
   for (const words of [
-    ['convert', '--salvage', 'a', 'b'],
     ['convert', '--bitmaps', 'a', 'b'],
-    ['convert', '-C', 'a', 'b'],
-    ['commit', '-r', '1M', 'x'],
     ['serve', '-B', 'b0', 'x'],
   ]) {
     const { status, stdout, stderr } = await img(...words);

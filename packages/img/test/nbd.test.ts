@@ -90,3 +90,18 @@ test('an export is written to with -n', tools, async () => {
   await alike('compare', '-f', 'raw', '-F', 'raw', raw, uri);
   assert.equal((await img('compare', '-f', 'raw', '-F', 'raw', raw, uri)).status, 0);
 });
+
+test('every line of the map of an export names it alike, whatever its depth', tools, async () => {
+  await using folder = await temporaryFolder();
+  const [base, over] = [folder.file('base'), folder.file('over')];
+  await qemuImg.create(base, '1M');
+  await qemuIo(base, ['write -P 1 0 128k']);
+  await qemuImg.ok('create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', over);
+  await qemuIo(over, ['write -P 2 64k 64k']);
+  await using _ = await qemuNbd(over, folder.file('socket'), ['-f', 'qcow2', '-r', '-A', '-x', 'a name']);
+  const { stdout } = await img('map', `nbd+unix:///a%20name?socket=${folder.file('socket')}`);
+  const [, ...lines] = stdout.trimEnd().split('\n');
+  assert.equal(lines.length, 2);
+  const files = lines.map((line) => line.slice(48));
+  assert.deepEqual(new Set(files), new Set([`nbd+unix:///a name?socket=${folder.file('socket')}`]));
+});

@@ -11,11 +11,7 @@ img create -f qcow2 -o encryption=on a 1M
 img create -o nocow=on a 1M
 size r 65536
 img convert -c -O qcow2 r a
-img convert -C r a
-img convert --salvage r a
 img convert --bitmaps r a
-img convert -r 1M r a
-img commit -r 1M r
 img info --object throttle-group,id=s r
 img create nbd://localhost/x 1M
 img create -b base.vmdk -F vmdk -u -f qcow2 a 1M

@@ -9,7 +9,8 @@ import {
   oneImage,
   progressRow,
   quietRow,
-  readRate,
+  rateOf,
+  rateRow,
 } from '../arguments.ts';
 import { command } from '../command.ts';
 import { objectRow } from '../objects/objects.ts';
@@ -26,7 +27,7 @@ const options = {
   progress: progressRow,
   quiet: quietRow,
   allow: allowRow,
-  rate: { letter: 'r', value: 'RATE', help: 'bytes a second (not supported yet)', read: readRate },
+  rate: rateRow,
   objects: objectRow,
   imageOptions: imageOptionsRow,
 } as const satisfies OptionTable;
@@ -50,6 +51,7 @@ export const commit = command({
       await commitChain(name, options, {
         ...(base !== undefined && { base }),
         keep: keep === true,
+        ...rateOf(given),
         progress: (done, total) => started().update(done, total),
       });
       started().complete();

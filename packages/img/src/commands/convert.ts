@@ -1,5 +1,12 @@
 /** `convert`: copies disks into a new image, or into one that is there. */
-import { type Extent, type ImageFormat, isDiskError } from '@strata/block';
+import {
+  type BlockSource,
+  type Extent,
+  type ImageFormat,
+  isDiskError,
+  type Loss,
+  salvaged,
+} from '@strata/block';
 import type { Chain } from '@strata/chain';
 import {
   allowRow,
@@ -8,7 +15,8 @@ import {
   imageOptionsRow,
   progressRow,
   quietRow,
-  readRate,
+  rateOf,
+  rateRow,
   readSize,
   reconnectRow,
   shareRow,
@@ -33,8 +41,9 @@ import type { OptionTable } from '../options.ts';
 import { copyLocks } from '../places/file.ts';
 import { schemeName } from '../places/schemes.ts';
 import { type Progress, showProgress, silentProgress } from '../progress.ts';
-import { CommandError, UsageError } from '../report.ts';
+import { CommandError, complain, UsageError } from '../report.ts';
 import { snapshotRow } from '../snapshot-choice.ts';
+import type { Terminal } from '../terminal.ts';
 
 const largestSparse = 16 << 20;
 const mostParallel = 16;
@@ -81,12 +90,12 @@ const options = {
   progress: progressRow,
   quiet: quietRow,
   compress: { letter: 'c', help: 'compress (not supported yet)' },
-  offload: { letter: 'C', help: 'leave copying to the host (not supported yet)' },
-  rate: { letter: 'r', value: 'RATE', help: 'bytes a second (not supported yet)', read: readRate },
+  offload: { letter: 'C', help: 'copy data as it is, without looking for zeros in it' },
+  rate: rateRow,
   snapshot: snapshotRow,
   bitmaps: { name: 'bitmaps', help: 'copy bitmaps (not supported yet)' },
   skipBroken: { name: 'skip-broken-bitmaps', help: 'copy only bitmaps that are sound (not supported yet)' },
-  salvage: { name: 'salvage', help: 'go on after errors (not supported yet)' },
+  salvage: { name: 'salvage', help: 'copy zeros for what cannot be read' },
   objects: objectRow,
   imageOptions: { ...imageOptionsRow, help: 'each SOURCE is a list of image options and not a name' },
   reconnect: reconnectRow,
@@ -135,7 +144,7 @@ export const convert = command({
       await using sources = await openAll(names, (name) => openDisk(name, wish));
       if (given.snapshot !== snapshot)
         throw new CommandError('No support for concatenating multiple snapshot');
-      await convertInto(target, outputFormat, sources.opened, given, shown);
+      await convertInto(target, outputFormat, sources.opened, given, shown, terminal);
       shown.complete();
     } finally {
       shown.end();
@@ -159,8 +168,10 @@ function refuseContradictions(given: Given): void {
     [given.targetOptions && !given.existing, '--target-image-opts requires use of -n flag'],
     [given.existing && given.lists.length > 0, '-o has no effect when skipping image creation'],
     [given.zeroTarget && !given.existing, '--target-is-zero requires use of -n flag'],
-    [given.offload, "option '-C' is not supported yet"],
-    [given.salvage, "option '--salvage' is not supported yet"],
+    [
+      given.zeroTarget && given.backing !== undefined,
+      'Cannot use --target-is-zero when the destination image has a backing file',
+    ],
     [given.bitmaps, "option '--bitmaps' is not supported yet"],
   ];
   for (const [holds, sentence] of rules) if (holds) throw new UsageError(sentence);
@@ -172,8 +183,11 @@ async function convertInto(
   sources: readonly Chain[],
   given: Given,
   progress: Progress,
+  terminal: Terminal,
 ): Promise<void> {
-  const disks = sources.map(paddedDisk);
+  const readable = (disk: BlockSource): BlockSource =>
+    given.salvage ? salvaged(disk, lossReporter(given, terminal)) : disk;
+  const disks = sources.map((source) => readable(paddedDisk(source)));
   const size = disks.reduce((sum, disk) => sum + disk.size, 0);
   const { backing, isZero, made } = given.existing
     ? takeTarget(format, given)
@@ -191,14 +205,25 @@ async function convertInto(
   });
   if (target.device.size < size) throw new CommandError('output file is smaller than input file');
   const overlay = backing === undefined ? undefined : overlayOf(sources, target);
-  await copyAll(overlay?.disks ?? disks, target.device, {
+  await copyAll(overlay?.disks?.map(readable) ?? disks, target.device, {
     ...(overlay?.select && { select: overlay.select }),
     zeroFrom: isZero ? (overlay?.zeroFrom ?? 0) : size,
     sparse: given.sparse ?? 4096,
     ...(given.parallel !== undefined && { parallel: given.parallel }),
+    verbatim: given.offload === true,
+    ...rateOf(given),
     progress: progress.update,
   });
   if (!unsafe) await target.device.flush();
+}
+
+/** Says what was lost (`--salvage`). */
+function lossReporter({ quiet }: Given, terminal: Terminal): (loss: Loss) => void {
+  if (quiet) return () => undefined;
+  return ({ step, offset, error }) => {
+    const what = step === 'read' ? 'reading' : 'reading block status at';
+    complain(terminal, `warning: error while ${what} offset ${offset}: ${error.message}`);
+  };
 }
 
 /**

@@ -77,7 +77,8 @@ export const map = command({
       resolve: chain.resolve,
       tryResolve: (offset: number, limit: number) => tryResolve(layers, offset, limit),
     };
-    const path = (depth: number): string => chain.images[depth]?.host.path ?? name;
+    // An export may tell of more depths than there are images here: all of them lie in it.
+    const path = (depth: number): string => (chain.images[depth] ?? chain.images.at(-1))?.host.path ?? name;
     const form = json ? jsonForm(start, terminal) : lineForm(path, terminal);
     try {
       await walkMap(mapped, start, end, form.add);
