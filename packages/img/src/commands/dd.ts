@@ -62,7 +62,8 @@ export const dd = command({
     if (skip * block > end) complain(terminal, `${input}: cannot skip to specified offset`);
     const size = end - start;
     try {
-      await makeImage(output, support, { size, backing: undefined, values: new Map([['size', size]]) });
+      const values = new Map([['size', size]]);
+      await makeImage(output, support, { size, backing: undefined, values, objects });
     } catch (error) {
       if (!isDiskError(error)) throw error;
       const message = `${output}: error while creating output image: ${error.message}`;
