@@ -6,4 +6,3 @@ img convert -n --target-is-zero -B base -F qcow2 -O qcow2 r over
 # what is not there yet
 img convert --bitmaps -O qcow2 over a
 img bench r
-img bitmap --add r b
