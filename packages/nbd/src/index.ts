@@ -3,7 +3,14 @@ export { describeExports, type ExportDescription } from './client/describe.ts';
 export { type NbdConnection, type NbdInfo, type OpenNbdOptions, openNbd } from './client/device.ts';
 export { formatNbdUri, isNbdUri, type NbdAddress, type NbdTarget, parseNbdUri } from './client/uri.ts';
 export { loadTls, type TlsWish } from './client/uri-tls.ts';
-export { allocationDepth, baseAllocation, type MetaContext, type StatusRun } from './server/contexts.ts';
+export {
+  allocationDepth,
+  baseAllocation,
+  type DirtyRuns,
+  dirtyBitmap,
+  type MetaContext,
+  type StatusRun,
+} from './server/contexts.ts';
 export type { Export } from './server/export.ts';
 export {
   type ListenAddress,

@@ -4,11 +4,19 @@
  */
 import { basename } from 'node:path';
 import { type BlockDevice, type BlockSource, deviceWindow, isDiskError, sourceWindow } from '@strata/block';
-import { printable } from '@strata/chain';
-import { type Export, isNbdUri, parseNbdUri } from '@strata/nbd';
+import { type Chain, printable } from '@strata/chain';
+import {
+  allocationDepth,
+  baseAllocation,
+  type Export,
+  isNbdUri,
+  type MetaContext,
+  parseNbdUri,
+} from '@strata/nbd';
 import { foldersOf, type OpenedAll, openAll, openDisk, openWritableDisk, type Wish } from '../open.ts';
 import { serveLocks } from '../places/file.ts';
 import { CommandError } from '../report.ts';
+import { bitmapContexts } from './bitmaps.ts';
 import { inManner } from './manner.ts';
 import type { ServeOptions } from './options.ts';
 
@@ -23,6 +31,13 @@ interface OpenedDisk extends AsyncDisposable {
   readonly source: BlockSource;
   /** Undefined: for reading only. */
   readonly device: BlockDevice | undefined;
+  /** What clients may ask of it. */
+  readonly contexts: readonly MetaContext[];
+}
+
+/** A disk and the images that it is made of. */
+interface WholeDisk extends Omit<OpenedDisk, 'contexts'> {
+  readonly chain: Chain;
 }
 
 /** All exports, those with the shorter URI first; the disks close with it. */
@@ -69,23 +84,27 @@ function splitName(operand: string): Named {
 async function openToServe(file: string, wish: Wish, given: ServeOptions): Promise<OpenedDisk> {
   const disk = await openWhole(file, wish, given);
   try {
-    return { ...(await partOf(disk, given)), [Symbol.asyncDispose]: () => disk[Symbol.asyncDispose]() };
+    const { start, ...part } = await partOf(disk, given);
+    const bitmaps = await bitmapContexts(disk.chain, given, start);
+    const contexts = [baseAllocation(part.source), allocationDepth(part.source), ...bitmaps];
+    return { ...part, contexts, [Symbol.asyncDispose]: () => disk[Symbol.asyncDispose]() };
   } catch (error) {
     await Promise.allSettled([disk[Symbol.asyncDispose]()]);
     throw isDiskError(error) ? new CommandError(error.message, { cause: error }) : error;
   }
 }
 
-async function openWhole(file: string, wish: Wish, given: ServeOptions): Promise<OpenedDisk> {
+async function openWhole(file: string, wish: Wish, given: ServeOptions): Promise<WholeDisk> {
   const isRead = given.readOnly || given.loaded !== undefined;
   if (!isRead && !given.snapshot) {
     const chain = await openToWrite(file, wish);
     const device = inManner(chain.device, given);
-    return { source: device, device, [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose]() };
+    return { chain, source: device, device, [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose]() };
   }
   const chain = await openDisk(file, wish);
   if (!given.snapshot || given.readOnly) {
     return {
+      chain,
       source: chain.source,
       device: undefined,
       [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose](),
@@ -99,7 +118,7 @@ async function openWhole(file: string, wish: Wish, given: ServeOptions): Promise
       await overlay[Symbol.asyncDispose]();
       await chain[Symbol.asyncDispose]();
     };
-    return { source: device, device, [Symbol.asyncDispose]: dispose };
+    return { chain, source: device, device, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await Promise.allSettled([chain[Symbol.asyncDispose]()]);
     throw isDiskError(error)
@@ -119,19 +138,25 @@ async function openToWrite(file: string, wish: Wish): ReturnType<typeof openWrit
   }
 }
 
+/** A part of a disk, from `start` of it on. */
+interface DiskPart extends Pick<OpenedDisk, 'source' | 'device'> {
+  readonly start: number;
+}
+
 /** The part that `-o` or `-P` asks for. */
 async function partOf(
-  { source, device }: OpenedDisk,
+  { source, device }: Pick<OpenedDisk, 'source' | 'device'>,
   { offset, partition }: ServeOptions,
-): Promise<Omit<OpenedDisk, keyof AsyncDisposable>> {
-  if (offset === undefined && partition === undefined) return { source, device };
+): Promise<DiskPart> {
+  if (offset === undefined && partition === undefined) return { source, device, start: 0 };
   const range =
     partition === undefined
       ? restFrom(offset ?? 0, source.size)
       : await (await import('./partition-table.ts')).findPartition(source, partition);
-  if (device === undefined) return { source: sourceWindow(source, range.start, range.size), device };
-  const part = deviceWindow(device, range.start, range.size);
-  return { source: part, device: part };
+  const { start } = range;
+  if (device === undefined) return { source: sourceWindow(source, start, range.size), device, start };
+  const part = deviceWindow(device, start, range.size);
+  return { source: part, device: part, start };
 }
 
 function restFrom(offset: number, size: number): { readonly start: number; readonly size: number } {
@@ -142,11 +167,11 @@ function restFrom(offset: number, size: number): { readonly start: number; reado
 /** The exports of one image. */
 function exportsOf(
   { name, file }: Named,
-  { source, device }: OpenedDisk,
+  { source, device, contexts }: OpenedDisk,
   isOnly: boolean,
   { description, exportName, imageOptions }: ServeOptions,
 ): readonly Export[] {
-  const disk = device === undefined ? { source } : { device };
+  const disk = { ...(device === undefined ? { source } : { device }), contexts };
   const chosen = name ?? exportName;
   const own = imageOptions || file.startsWith('json:') ? undefined : shortName(file);
   if (chosen === undefined && own === undefined && !isOnly) {

@@ -76,7 +76,14 @@ export const serveOptions = {
   },
   loaded: { ...snapshotRow, name: 'load-snapshot', help: `${snapshotRow.help}; for reading only` },
   depth: { letter: 'A', name: 'allocation-depth', help: 'offer qemu:allocation-depth; always so' },
-  bitmap: laterRow({ letter: 'B', name: 'bitmap', value: 'NAME', help: 'offer a dirty bitmap' }),
+  bitmaps: {
+    letter: 'B',
+    name: 'bitmap',
+    value: 'NAME',
+    help: 'offer qemu:dirty-bitmap:NAME, a bitmap of the image or of one under it',
+    many: true,
+  },
+  allBitmaps: { name: 'all-bitmaps', help: 'offer all dirty bitmaps that can be used' },
   cache: {
     name: 'cache',
     value: 'MODE',

@@ -60,6 +60,27 @@ export function allocationDepth(source: BlockSource): MetaContext {
   return ofExtents('qemu:allocation-depth', source, (extent) => extent.depth);
 }
 
+/** Runs of dirty bytes, as a dirty bitmap knows them. */
+export interface DirtyRuns {
+  /** The first run from `offset` on; undefined if all that follows is clean. */
+  nextDirty(offset: number): { readonly offset: number; readonly length: number } | undefined;
+}
+
+/** `qemu:dirty-bitmap:NAME`: bit 0 says that bytes are dirty. */
+export function dirtyBitmap(name: string, runs: DirtyRuns): MetaContext {
+  const tryDescribe = (offset: number, limit: number): StatusRun => {
+    const next = runs.nextDirty(offset);
+    if (next === undefined) return { length: limit, flags: 0 };
+    if (next.offset > offset) return { length: Math.min(limit, next.offset - offset), flags: 0 };
+    return { length: Math.min(limit, next.length), flags: 1 };
+  };
+  return {
+    name: `qemu:dirty-bitmap:${name}`,
+    describe: async (offset, limit) => tryDescribe(offset, limit),
+    tryDescribe,
+  };
+}
+
 /** The identifiers that QEMU gives: fixed ones for the contexts it always has, counted ones for the rest. */
 export function contextIds(contexts: readonly MetaContext[]): ReadonlyMap<number, MetaContext> {
   const fixed: readonly string[] = ['base:allocation', 'qemu:allocation-depth'];

@@ -5,6 +5,7 @@ import {
   allocationDepth,
   baseAllocation,
   contextIds,
+  dirtyBitmap,
   type MetaContext,
   matchesQuery,
 } from '../../src/server/contexts.ts';
@@ -36,6 +37,34 @@ test('qemu:allocation-depth says which image decides, and 0 of a hole', async ()
   assert.deepEqual(context.tryDescribe(0, 64 * KiB), { length: 8 * KiB, flags: 3 });
   assert.deepEqual(await context.describe(8 * KiB, 64 * KiB), { length: 8 * KiB, flags: 1 });
   assert.deepEqual(context.tryDescribe(16 * KiB, 64 * KiB), { length: 48 * KiB, flags: 0 });
+});
+
+test('qemu:dirty-bitmap says 1 of runs that are dirty, and 0 between and behind them', async () => {
+  const runs = [
+    { offset: 4 * KiB, length: 8 * KiB },
+    { offset: 20 * KiB, length: 4 * KiB },
+  ];
+  const context = dirtyBitmap('b', {
+    nextDirty: (from) => {
+      const run = runs.find(({ offset, length }) => offset + length > from);
+      const start = Math.max(from, run?.offset ?? 0);
+      return run && { offset: start, length: run.offset + run.length - start };
+    },
+  });
+  assert.equal(context.name, 'qemu:dirty-bitmap:b');
+  for (const [offset, limit, length, flags] of [
+    [0, 64, 4, 0],
+    [0, 3, 3, 0],
+    [4, 64, 8, 1],
+    [6, 64, 6, 1],
+    [6, 2, 2, 1],
+    [12, 64, 8, 0],
+    [24, 40, 40, 0],
+  ] as const) {
+    const expected = { length: length * KiB, flags };
+    assert.deepEqual(context.tryDescribe(offset * KiB, limit * KiB), expected);
+    assert.deepEqual(await context.describe(offset * KiB, limit * KiB), expected);
+  }
 });
 
 test('a disk that has to wait is not described at once', () => {
