@@ -16,6 +16,8 @@ import {
   type LayerSource,
   Lifetime,
   type Mapping,
+  type OpenSourceOptions,
+  type ResizeOptions,
 } from '@strata/block';
 import { clearFile, clearSource } from './encrypted-host.ts';
 import { isLuks, SECTOR } from './format.ts';
@@ -35,7 +37,8 @@ export function luksFormatWith(options: LuksOptions): ImageFormat {
     name: 'luks',
     exclusive: false,
     matches: isLuks,
-    openSource: async (file: HostSource) => {
+    openSource: async (file: HostSource, { snapshot }: OpenSourceOptions = {}) => {
+      if (snapshot !== undefined) throw noSnapshots();
       const { cipher, start, size } = await openDisk(file, options);
       return sourceOf(() => size, clearSource({ file, cipher, start }), new Lifetime());
     },
@@ -48,6 +51,12 @@ export function luksFormatWith(options: LuksOptions): ImageFormat {
 
 /** The luks format without a passphrase: no disk can be opened. */
 export const luksFormat: ImageFormat = luksFormatWith({});
+
+function noSnapshots(): DiskError {
+  const message =
+    "Block format 'luks' used by device '' does not support temporarily loading internal snapshots";
+  return new DiskError('not-supported', message, { op: 'snapshot' });
+}
 
 interface Disk {
   readonly cipher: SectorCipher;
@@ -99,12 +108,22 @@ function layerOf(file: HostFile, disk: Disk): Layer {
   const caps: Capabilities = Object.freeze({ blockSize: SECTOR, zero: 'emulated', discard: 'ignored' });
   const source = sourceOf(() => size, clear, lifetime);
 
-  /** The size changes last: what is added is zeros by then. */
-  const resize = async (wanted: number): Promise<void> => {
+  /** The size changes last: what is added is zeros by then, written out, so that its space is taken as well. */
+  const resize = async (wanted: number, { preallocation }: ResizeOptions = {}): Promise<void> => {
+    if (preallocation === 'metadata')
+      throw new DiskError('not-supported', 'Unsupported preallocation mode: metadata');
     if (wanted % SECTOR !== 0) throw new DiskError('invalid', 'The new size must be a multiple of 512');
-    if (wanted > size) await clear.zero(size, wanted - size);
-    else await clear.truncate(wanted);
+    if (wanted < size) await clear.truncate(wanted);
+    else await grow(wanted);
     size = wanted;
+  };
+  const grow = async (wanted: number): Promise<void> => {
+    try {
+      await clear.zero(size, wanted - size);
+    } catch (error) {
+      await clear.truncate(size).catch(() => undefined);
+      throw error;
+    }
   };
   return {
     format: source.format,
@@ -124,7 +143,7 @@ function layerOf(file: HostFile, disk: Disk): Layer {
       running(lifetime, async () => {
         throw new DiskError('not-supported', 'a luks disk cannot be emptied: it has nothing below it');
       }),
-    resize: (wanted) => running(lifetime, () => resize(wanted)),
+    resize: (wanted, _below, how) => running(lifetime, () => resize(wanted, how)),
     [Symbol.asyncDispose]: source[Symbol.asyncDispose],
   };
 }

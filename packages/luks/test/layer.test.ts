@@ -88,3 +88,16 @@ test('a last sector that the file cuts counts, and a file that ends before the d
   await memory.truncate(memory.size - SIZE - 1000);
   await assert.rejects(format.openSource(memory), { code: 'corrupt' });
 });
+
+test('growing takes the space of what is added, and has no metadata to make', async () => {
+  const memory = await newDisk(SIZE);
+  const layer = await format.open(memory);
+  const below = oracle(new Uint8Array(0));
+  await assert.rejects(layer.resize(SIZE + 512, below, { preallocation: 'metadata' }), {
+    code: 'not-supported',
+  });
+  await layer.resize(SIZE + 512, below, { preallocation: 'falloc' });
+  const added = new Uint8Array(512).fill(1);
+  await layer.readEncoded(added, SIZE);
+  assert.deepEqual(added, new Uint8Array(512));
+});

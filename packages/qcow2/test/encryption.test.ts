@@ -326,3 +326,25 @@ test('a passphrase for an image that is not encrypted is of no use and does no h
   await createQcow2(file, { size: SIZE });
   assert.deepEqual(await readGuest(await format.openSource(file), 0, SIZE), new Uint8Array(SIZE));
 });
+
+test('a LUKS header that is not where the image says is corrupt, for info and for opening', async () => {
+  const file = new MemoryDevice();
+  await createQcow2(file, { size: SIZE, encryption: cheap });
+  const at = Buffer.from(file.bytes()).indexOf(Buffer.from([0x05, 0x37, 0xbe, 0x77]));
+  const pointer = Buffer.alloc(16);
+  for (const [offset, length] of [
+    [0n, 1n << 20n],
+    [1n << 52n, 1n << 20n],
+    [262_144n, 0n],
+    [262_144n, 591n],
+    [262_144n, 592n],
+    [65_536n, 1n << 52n],
+  ] as const) {
+    pointer.writeBigUInt64BE(offset, 0);
+    pointer.writeBigUInt64BE(length, 8);
+    await file.write(pointer, at + 8);
+    await assert.rejects(format.openSource(file), { code: 'corrupt' });
+    if (length !== 592n) await assert.rejects(readInfo(file), { code: 'corrupt' });
+    await checkImage(file);
+  }
+});
