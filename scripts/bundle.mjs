@@ -7,6 +7,10 @@ import { build } from 'esbuild';
 
 const built = 'packages/img/dist';
 
+// What the package declares beside our own packages is found beside it when it is installed.
+const { dependencies } = createRequire(import.meta.url)('../packages/img/package.json');
+const external = Object.keys(dependencies).filter((name) => !name.startsWith('@strata/'));
+
 await build({
   stdin: {
     contents: "export { main } from './cli.js'; export { runProgram } from './program.js';",
@@ -17,7 +21,7 @@ await build({
   platform: 'node',
   format: 'cjs',
   target: 'node20',
-  external: ['koffi', '@bokuweb/zstd-wasm', 'prom-client'],
+  external,
   // `import()` of what is external would load Node's loader for modules, which takes longer than most commands.
   supported: { 'dynamic-import': false },
   minifySyntax: true,
