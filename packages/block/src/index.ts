@@ -36,6 +36,7 @@ export { type FileCall, type TraceEvent, traced } from './filters/trace.ts';
 export { deviceWindow, sourceWindow } from './filters/window.ts';
 export type {
   BackingReference,
+  CompressOptions,
   ImageFormat,
   Layer,
   LayerSource,

@@ -63,6 +63,12 @@ export interface ResizeOptions {
   readonly preallocation?: Preallocation;
 }
 
+/** How clusters are compressed. */
+export interface CompressOptions {
+  /** As the image's kind of compression counts them; undefined: one that is fast. */
+  readonly level?: number | undefined;
+}
+
 /**
  * One image of a chain, for writing. `below` is what lies under it, at least as long as the layer itself,
  * zeros where nothing is. Overlapping calls are serialised by the layer.
@@ -70,6 +76,19 @@ export interface ResizeOptions {
 export interface Layer extends LayerSource {
   readonly caps: Capabilities;
   write(from: Uint8Array, offset: number, below: BlockSource): Promise<void>;
+  /**
+   * As `write`, stored compressed where that makes it shorter: multiples of `caps.blockSize`, but for the end of
+   * the disk. Calls may overlap, and are given their places in the file in the order in which they are made, so
+   * that the same calls make the same file. A format without compression has no such method.
+   *
+   * @throws {DiskError} invalid, not-supported
+   */
+  writeCompressed?(
+    from: Uint8Array,
+    offset: number,
+    below: BlockSource,
+    how?: CompressOptions,
+  ): Promise<void>;
   zero(offset: number, length: number, below: BlockSource, how?: ZeroOptions): Promise<void>;
   discard(offset: number, length: number): Promise<void>;
   /** As `BlockDevice.flush`: data and the tables that lead to it. */

@@ -41,6 +41,8 @@ export interface AllocatorParts {
 
 /** Allocates the clusters of one image. */
 export class Allocator {
+  /** Told of clusters before one of their uses is taken away, for whoever goes on writing into clusters in use. */
+  whenReleasing: (first: number, count: number) => void = () => {};
   readonly #parts: AllocatorParts;
   /** No cluster below has refcount 0. */
   #lowestFree = 0;
@@ -59,14 +61,19 @@ export class Allocator {
    * @throws {DiskError} corrupt, no-space
    */
   async allocate(most: number): Promise<HostRun> {
-    const { refcounts } = this.#parts;
     for (;;) {
       const found = this.tryAllocate(most);
       if (found !== undefined) return found;
-      const blockIndex = Math.floor(this.#lowestFree / this.#parts.geometry.refcountBlockEntries);
-      if (blockIndex < refcounts.table.entries) await refcounts.blocks.load(blockIndex);
-      else await refcounts.table.loadAll();
+      await this.load();
     }
+  }
+
+  /** Loads what `tryAllocate` went without. @throws {DiskError} corrupt */
+  async load(): Promise<void> {
+    const { refcounts, geometry } = this.#parts;
+    const blockIndex = Math.floor(this.#lowestFree / geometry.refcountBlockEntries);
+    if (blockIndex < refcounts.table.entries) await refcounts.blocks.load(blockIndex);
+    else await refcounts.table.loadAll();
   }
 
   /** The same without waiting; undefined: call `allocate`. @throws {DiskError} corrupt, no-space */
@@ -122,6 +129,19 @@ export class Allocator {
     this.#checkPlace(hostOffset(first * this.#parts.geometry.clusterSize), count, 'cluster');
   }
 
+  /**
+   * Counts one use more of a cluster whose refcount is in memory, above 0 and below the largest there can be.
+   *
+   * @throws {DiskError} corrupt
+   */
+  addUse(cluster: number): void {
+    const { refcounts, geometry } = this.#parts;
+    const region = Math.floor(cluster / geometry.refcountBlockEntries);
+    const block = this.#checkBlock(refcounts.blocks.peek(region) as ClusterTable);
+    const index = cluster - region * geometry.refcountBlockEntries;
+    refcounts.fill(block, index, 1, refcounts.read(block, index) + 1);
+  }
+
   /** Gives back clusters that no table entry ever led to. */
   async release(run: HostRun): Promise<void> {
     const { clusterSize } = this.#parts.geometry;
@@ -144,6 +164,7 @@ export class Allocator {
     const { refcountBlockEntries } = geometry;
     const blockIndex = Math.floor(first / refcountBlockEntries);
     const part = Math.min(count, (blockIndex + 1) * refcountBlockEntries - first);
+    this.whenReleasing(first, part);
     while (refcounts.blocks.peek(blockIndex) === undefined) await refcounts.blocks.load(blockIndex);
     this.#checkBlock(refcounts.blocks.peek(blockIndex) as ClusterTable);
     this.#lowestFree = Math.min(this.#lowestFree, first);
@@ -153,6 +174,7 @@ export class Allocator {
 
   /** The file was cut to `fileSize` bytes, and refcounts changed beside `drop`. */
   restart(fileSize: number): void {
+    this.whenReleasing(0, Number.POSITIVE_INFINITY);
     this.#lowestFree = 0;
     this.#virginFrom = Math.ceil(fileSize / this.#parts.geometry.clusterSize);
   }

@@ -173,6 +173,7 @@ export class Barrier {
   async #release(freed: readonly ClusterRun[]): Promise<void> {
     const { allocator, quarantine, discardHost } = this.#parts;
     for (const [index, { first, count }] of freed.entries()) {
+      allocator.whenReleasing(first, count);
       if (discardHost) await this.#punch(first, count);
       let done = 0;
       try {

@@ -27,11 +27,13 @@ import { ImageBitmaps } from './image-bitmaps.ts';
 import { Links } from './links.ts';
 import { l2Tables } from './mapping.ts';
 import { Structures } from './overlap.ts';
+import { Packer } from './packing.ts';
 import { Quarantine } from './quarantine.ts';
 import { Reader } from './reader.ts';
 import { Refcounts } from './refcounts.ts';
 import { Scratch } from './scratch.ts';
 import { ClusterTables } from './tables.ts';
+import { Turns } from './turns.ts';
 import { WordTable } from './word-table.ts';
 
 /** How an image is kept open. */
@@ -42,6 +44,7 @@ export interface ImageOptions extends EncryptionOptions {
   readonly discardHost?: boolean;
 }
 
+const SECTOR = 512;
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
 
 /** Where an L1 table is: the active disk's, as the header says, or a snapshot's. */
@@ -73,6 +76,7 @@ export class Image {
   /** The external data file by itself must stay a raw image of the disk. */
   readonly isRawData: boolean;
   readonly discardHost: boolean;
+  readonly packer: Packer;
   readonly barrier: Barrier;
   readonly links: Links;
   readonly reader: Reader;
@@ -83,6 +87,8 @@ export class Image {
   /** Which guest ranges are being changed. */
   readonly ranges = new RangeLock();
   readonly scratch = new Scratch();
+  /** The order of compressed writes. */
+  readonly turns = new Turns();
   /** Bytes the guest sees. */
   size: number;
   #header: Header;
@@ -130,6 +136,7 @@ export class Image {
     const data = space.file;
     this.barrier = new Barrier({ file, data, geometry, l2, refcounts, quarantine, allocator, discardHost });
     this.reader = new Reader({ file, data, geometry, l2, refcounts, codec: this.codec, cipher });
+    this.packer = new Packer({ geometry, refcounts, allocator });
     const { compressed } = this.reader;
     this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, space, compressed });
     this.size = header.size;
@@ -201,7 +208,16 @@ export class Image {
   /** Runs `change`, prepared, while it holds the whole clusters around a guest range. */
   async holdClusters(offset: number, length: number, change: () => Promise<void>): Promise<void> {
     const clusters = this.clustersAround(offset, length);
-    await this.holding(await this.ranges.acquire(clusters.offset, clusters.length), change);
+    const turn = this.turns.join();
+    try {
+      const hold = await this.ranges.acquire(clusters.offset, clusters.length);
+      await this.holding(hold, async () => {
+        if (turn !== undefined) await turn.ready;
+        await change();
+      });
+    } finally {
+      turn?.pass();
+    }
   }
 
   /** Runs `change`, prepared, while nothing else changes. */
@@ -261,7 +277,14 @@ export class Image {
       if (!this.#prepared) return;
       await this.bitmaps.store();
       while (this.barrier.isNeeded) await this.barrier.run();
+      if (this.packer.isUsed) await this.#padToSector();
     });
+  }
+
+  /** The last stream may end anywhere, and older tools want a file of whole sectors. */
+  async #padToSector(): Promise<void> {
+    const end = Math.ceil(this.file.size / SECTOR) * SECTOR;
+    if (end !== this.file.size) await this.file.truncate(end);
   }
 
   /** Makes the file ready for changes, and keeps those that wait in memory bounded. */

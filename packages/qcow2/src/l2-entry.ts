@@ -124,7 +124,7 @@ function extendedForm(
   }
 }
 
-/** Stores an entry; `form` follows from the rest. In a standard one the lowest bit of `low` is that of `zeros`. */
+/** Stores an entry; `form` follows from the rest. In a standard one the lowest bit of `low` is that of `zeros`, unless it is compressed. */
 export function storeL2Entry(
   geometry: Geometry,
   table: DataView,
@@ -132,7 +132,7 @@ export function storeL2Entry(
   { high, low, zeros, allocated }: Omit<L2Entry, 'form'>,
 ): void {
   if (geometry.subclusters === 1) {
-    setEntry(table, index, high, ((low & ~1) | zeros) >>> 0);
+    setEntry(table, index, high, isCompressed(high) ? low : ((low & ~1) | zeros) >>> 0);
     return;
   }
   setEntry(table, index * 2, high, low);

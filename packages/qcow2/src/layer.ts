@@ -9,6 +9,7 @@ import {
   type BackingReference,
   type BlockSource,
   type Capabilities,
+  type CompressOptions,
   DiskError,
   type HostFile,
   type HostSource,
@@ -23,6 +24,7 @@ import {
 } from '@strata/block';
 import { changeBacking } from './change-backing.ts';
 import { codecOf } from './codec/codec.ts';
+import { writeCompressed } from './compressed-write.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
 import { type GuestCipher, openEncryption } from './encryption.ts';
@@ -137,6 +139,15 @@ class Qcow2Layer implements Layer {
   write(from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
     const image = this.#image;
     return image.recording(offset, from.length, () => write(image, from, offset, below));
+  }
+
+  writeCompressed(
+    from: Uint8Array,
+    offset: number,
+    below: BlockSource,
+    how: CompressOptions = {},
+  ): Promise<void> {
+    return writeCompressed(this.#image, from, offset, below, how);
   }
 
   zero(offset: number, length: number, below: BlockSource, how: ZeroOptions = {}): Promise<void> {

@@ -85,7 +85,8 @@ export async function writeClusters(
   try {
     await planWrite(image, offset, offset + from.length, pieces);
     await allOf(pieces.map((piece) => writePiece(image, piece, from, offset, below)));
-    for (; linked < pieces.length; linked++) await link(image, pieces[linked] as Piece, from.length, offset);
+    for (; linked < pieces.length; linked++)
+      await linkPiece(image, pieces[linked] as Piece, from.length, offset);
   } catch (error) {
     // A cluster that cannot be given back leaks, which harms nobody; the first failure is what counts.
     const abandoned = pieces.slice(linked).filter(({ state }) => state === 'new');
@@ -95,7 +96,7 @@ export async function writeClusters(
 }
 
 /** Makes the L2 entries lead to a piece of which the guest's `length` bytes at `offset` have been written. */
-async function link(image: Image, piece: Piece, length: number, offset: number): Promise<void> {
+export async function linkPiece(image: Image, piece: Piece, length: number, offset: number): Promise<void> {
   if (piece.state === 'in place') return;
   const { geometry } = image;
   const { clusterSize, subclusterSize, subclusters, l2Entries, l2EntrySize } = geometry;

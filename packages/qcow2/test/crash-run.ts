@@ -10,6 +10,7 @@
 import assert from 'node:assert/strict';
 import { type BlockSource, MemoryDevice } from '@strata/block';
 import { checkImage } from '../src/check.ts';
+import { writeCompressed } from '../src/compressed-write.ts';
 import { discard } from '../src/discard.ts';
 import { empty } from '../src/empty.ts';
 import { openEncryption } from '../src/encryption.ts';
@@ -59,7 +60,11 @@ export interface Run {
 
 /** A guest change, in sectors. */
 export type GuestChange =
-  | { readonly kind: 'write' | 'zero' | 'reserve' | 'discard'; readonly from: number; readonly to: number }
+  | {
+      readonly kind: 'write' | 'compress' | 'zero' | 'reserve' | 'discard';
+      readonly from: number;
+      readonly to: number;
+    }
   | { readonly kind: 'flush' | 'empty' }
   | { readonly kind: 'resize'; readonly sectors: number };
 
@@ -125,7 +130,7 @@ export async function runChanges(
       return;
     }
     if (change.kind === 'resize') return resize(image, change.sectors * SECTOR, below);
-    const value = change.kind === 'write' ? GUEST_MARK * 2 ** 24 + ++stamp : 0;
+    const value = change.kind === 'write' || change.kind === 'compress' ? GUEST_MARK * 2 ** 24 + ++stamp : 0;
     const touched = sectorsOf(change, image);
     const events = touched.map((sector) => {
       const event = {
@@ -173,8 +178,22 @@ function applyChange(image: Image, change: GuestChange, value: number, below: Bl
       below,
     );
   }
+  if (change.kind === 'compress') {
+    const bytes = markedSectors(length / SECTOR, () => value);
+    // What is looked at are the ends of a sector; between them is what does not compress, now and then.
+    if (value % 3 === 0) fillMiddles(bytes, seeded(value));
+    return writeCompressed(image, bytes, offset, below, {});
+  }
   if (change.kind === 'discard') return discard(image, offset, length);
   return zero(image, offset, length, below, { allocate: change.kind === 'reserve' });
+}
+
+/** Makes sectors incompressible, but for their first and last numbers. */
+function fillMiddles(bytes: Uint8Array, random: Random): void {
+  for (let at = 0; at < bytes.length; at++) {
+    const within = at % SECTOR;
+    if (within >= 4 && within < SECTOR - 4) bytes[at] = random.below(256);
+  }
 }
 
 /** True for host changes that carry guest bytes. */
@@ -257,18 +276,26 @@ export function randomBatches(
   sectors: number,
   count: number,
   perCluster: number,
+  { compress = false }: { readonly compress?: boolean } = {},
 ): GuestChange[][] {
   return Array.from({ length: count }, () => {
     if (random.below(5) === 0) return [{ kind: 'flush' } as const];
     const batch: GuestChange[] = [];
     const taken = new Set<number>();
     for (let i = random.below(4); i >= 0; i--) {
-      const from = random.below(sectors);
-      const to = Math.min(sectors, from + 1 + random.below(random.below(2) ? perCluster * 3 : 3));
+      let from = random.below(sectors);
+      let to = Math.min(sectors, from + 1 + random.below(random.below(2) ? perCluster * 3 : 3));
+      const compressed = compress && random.below(2) === 0;
+      if (compressed) {
+        from -= from % perCluster;
+        to = Math.min(sectors, Math.ceil(to / perCluster) * perCluster);
+      }
       const range = Array.from({ length: to - from }, (_, k) => from + k);
       if (range.some((sector) => taken.has(sector))) continue;
       for (const sector of range) taken.add(sector);
-      const kind = random.pick(['write', 'write', 'write', 'zero', 'reserve', 'discard'] as const);
+      const kind = compressed
+        ? 'compress'
+        : random.pick(['write', 'write', 'write', 'zero', 'reserve', 'discard'] as const);
       batch.push({ kind, from, to });
     }
     if (random.below(6) === 0) batch.push({ kind: 'flush' });

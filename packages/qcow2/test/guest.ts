@@ -1,4 +1,5 @@
 /** The guest's view of one layer in tests: reads through `map`, and random changes that an array mirrors. */
+import assert from 'node:assert/strict';
 import { type BlockSource, type Layer, type LayerSource, MemoryDevice } from '@strata/block';
 import type { MapEntry } from '@strata/testkit';
 import type { Random } from './random.ts';
@@ -36,6 +37,13 @@ export type Change =
   | { readonly kind: 'discard'; readonly offset: number; readonly length: number }
   | { readonly kind: 'flush' };
 
+/** A compressed write of whole clusters. */
+export interface CompressedWrite {
+  readonly kind: 'compress';
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
 /** A random change of a disk of `size` bytes. Ranges like to start and end at multiples of `unit`. */
 export function randomChange(random: Random, size: number, unit: number, most = 4 * unit): Change {
   const kind = random.pick(['write', 'write', 'write', 'write', 'zero', 'zero', 'discard', 'flush'] as const);
@@ -49,11 +57,27 @@ export function randomChange(random: Random, size: number, unit: number, most = 
   return { kind, offset, bytes: new Uint8Array(length).fill(1 + random.below(255)) };
 }
 
+/** A random compressed write of whole clusters; some of the bytes do not compress. */
+export function randomCompressedWrite(random: Random, size: number, clusterSize: number): CompressedWrite {
+  const offset = random.below(Math.ceil(size / clusterSize)) * clusterSize;
+  const length = Math.min((1 + random.below(5)) * clusterSize, size - offset);
+  const bytes = new Uint8Array(length).fill(1 + random.below(255));
+  for (let at = 0; at < length; at += clusterSize) {
+    if (random.below(3) > 0) continue;
+    const end = Math.min(at + clusterSize, length);
+    for (let i = at; i < end; i++) bytes[i] = random.below(256);
+  }
+  return { kind: 'compress', offset, bytes };
+}
+
 /** Applies a change to a layer. */
-export function apply(layer: Layer, change: Change, below: BlockSource): Promise<void> {
+export function apply(layer: Layer, change: Change | CompressedWrite, below: BlockSource): Promise<void> {
   switch (change.kind) {
     case 'write':
       return layer.write(change.bytes, change.offset, below);
+    case 'compress':
+      assert.ok(layer.writeCompressed);
+      return layer.writeCompressed(change.bytes, change.offset, below);
     case 'zero':
       return layer.zero(change.offset, change.length, below, { allocate: change.allocate });
     case 'discard':
@@ -68,8 +92,8 @@ export function apply(layer: Layer, change: Change, below: BlockSource): Promise
  * or zeros, so it is read back from `seen`, what the layer shows after the change; anything else is a fault
  * that the comparison finds.
  */
-export function mirror(oracle: Uint8Array, change: Change, seen: Uint8Array): void {
-  if (change.kind === 'write') oracle.set(change.bytes, change.offset);
+export function mirror(oracle: Uint8Array, change: Change | CompressedWrite, seen: Uint8Array): void {
+  if (change.kind === 'write' || change.kind === 'compress') oracle.set(change.bytes, change.offset);
   else if (change.kind === 'zero') oracle.fill(0, change.offset, change.offset + change.length);
   else if (change.kind === 'discard')
     for (let at = change.offset; at < change.offset + change.length; at++) if (seen[at] === 0) oracle[at] = 0;

@@ -5,21 +5,38 @@ import { MemoryDevice } from '@strata/block';
 import { checkImage } from '../src/check.ts';
 import { createQcow2 } from '../src/create.ts';
 import { qcow2FormatWith } from '../src/layer.ts';
-import { apply, type Change, mirror, nothingBelow, randomChange, readGuest } from './guest.ts';
+import {
+  apply,
+  type Change,
+  type CompressedWrite,
+  mirror,
+  nothingBelow,
+  randomChange,
+  randomCompressedWrite,
+  readGuest,
+} from './guest.ts';
 import { type Random, seeded } from './random.ts';
 import { drive, RecordingFile } from './recording.ts';
 
-const rangeOf = (change: Change): readonly [number, number] => {
+const rangeOf = (change: Change | CompressedWrite): readonly [number, number] => {
   if (change.kind === 'flush') return [0, 0];
-  const length = change.kind === 'write' ? change.bytes.length : change.length;
+  const length = 'bytes' in change ? change.bytes.length : change.length;
   return [change.offset, change.offset + length];
 };
 
 /** Changes side by side whose bytes do not overlap, though their clusters do. */
-function batchOf(random: Random, size: number, unit: number): Change[] {
-  const batch: Change[] = [];
+function batchOf(
+  random: Random,
+  size: number,
+  unit: number,
+  compressed: number | undefined,
+): (Change | CompressedWrite)[] {
+  const batch: (Change | CompressedWrite)[] = [];
   for (let i = random.below(5); i >= 0; i--) {
-    const change = randomChange(random, size, unit, 2 * unit);
+    const change =
+      compressed !== undefined && random.below(3) === 0
+        ? randomCompressedWrite(random, size, compressed)
+        : randomChange(random, size, unit, 2 * unit);
     const [from, to] = rangeOf(change);
     if (!batch.some((other) => rangeOf(other)[0] < to && from < rangeOf(other)[1])) batch.push(change);
   }
@@ -32,6 +49,8 @@ interface Shape {
   readonly refcountBits: number;
   readonly backed: boolean;
   readonly extendedL2?: boolean;
+  /** Some of the writes are compressed, and so. */
+  readonly compressionType?: 'zlib' | 'zstd';
 }
 
 async function runModel(shape: Shape, seed: number, steps: number): Promise<void> {
@@ -39,8 +58,9 @@ async function runModel(shape: Shape, seed: number, steps: number): Promise<void
   const size = 512 * (100 + random.below(300));
   const memory = new MemoryDevice();
   const backing = shape.backed ? { backing: { name: 'below', format: 'raw' } } : {};
-  const { version, clusterSize, refcountBits, extendedL2 = false } = shape;
-  await createQcow2(memory, { version, clusterSize, refcountBits, extendedL2, size, ...backing });
+  const { version, clusterSize, refcountBits, extendedL2 = false, compressionType = 'zlib' } = shape;
+  const options = { version, clusterSize, refcountBits, extendedL2, compressionType, size };
+  await createQcow2(memory, { ...options, ...backing });
   const oracle = new Uint8Array(size);
   const below = nothingBelow(size) as MemoryDevice;
   if (shape.backed) {
@@ -59,11 +79,9 @@ async function runModel(shape: Shape, seed: number, steps: number): Promise<void
   const title = JSON.stringify({ ...shape, seed });
 
   for (let step = 0; step < steps; step++) {
-    const batch = batchOf(
-      random,
-      size,
-      extendedL2 ? random.pick([clusterSize / 32, clusterSize]) : clusterSize,
-    );
+    const unit = extendedL2 ? random.pick([clusterSize / 32, clusterSize]) : clusterSize;
+    const compressed = shape.compressionType === undefined ? undefined : clusterSize;
+    const batch = batchOf(random, size, unit, compressed);
     await drive(file, Promise.all(batch.map((change) => apply(layer, change, below))), pick);
     const seen = await readGuest(layer, 0, size, below);
     for (const change of batch) mirror(oracle, change, seen);
@@ -105,6 +123,21 @@ test('an image of subclusters equals an array after every step', async () => {
         await runModel({ version: 3, clusterSize, refcountBits: 16, backed, extendedL2: true }, ++seed, 40);
     }
   }
+});
+
+test('so it does where some of the writes are compressed', async () => {
+  let seed = 1000;
+  for (const clusterSize of [512, 4096, 65_536])
+    for (const refcountBits of [1, 2, 16])
+      for (const backed of [false, true]) {
+        const shape = { clusterSize, refcountBits, backed };
+        await runModel({ ...shape, version: 3, compressionType: 'zlib' }, ++seed, 30);
+        await runModel({ ...shape, version: 3, compressionType: 'zstd' }, ++seed, 20);
+        if (refcountBits === 16)
+          await runModel({ ...shape, version: 2, compressionType: 'zlib' }, ++seed, 30);
+        if (clusterSize === 65_536)
+          await runModel({ ...shape, version: 3, compressionType: 'zlib', extendedL2: true }, ++seed, 30);
+      }
 });
 
 describe('writes that overlap', () => {
