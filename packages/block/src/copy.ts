@@ -25,7 +25,12 @@ export interface CopyOptions extends TransferOptions {
   readonly verbatim?: boolean;
   /** Extents it does not hold for are left as they are in the target. */
   readonly select?: (extent: Extent) => boolean;
-  /** Bytes of one read; 2 MiB if not given. */
+  /**
+   * The target takes multiples of so many bytes only, but for the end of the disk: zeros and extents that `select`
+   * passes over count as such where they fill whole units. 1 if not given; a power of two.
+   */
+  readonly unit?: number;
+  /** Bytes of one read, a multiple of `unit`; 2 MiB if not given. */
   readonly bufferSize?: number;
   /** Pieces in flight; 4 if not given. */
   readonly parallel?: number;
@@ -58,7 +63,8 @@ export async function copy(
 ): Promise<CopyResult> {
   const { size } = source;
   if (target.size < size) throw new RangeError(`copying ${size} bytes to a disk of ${target.size}`);
-  const { targetIsZero = false, sparse = 4096, bufferSize = 2 << 20, parallel = 4, select } = options;
+  const { targetIsZero = false, bufferSize = 2 << 20, parallel = 4, select, unit = 1 } = options;
+  const sparse = Math.ceil((options.sparse ?? 4096) / unit) * unit;
   const looksForZeros = sparse > 0 && options.verbatim !== true;
   let at = 0;
   let extent: Extent | undefined;
@@ -67,12 +73,17 @@ export async function copy(
 
   const next = async (skip: (length: number) => void): Promise<CopyPiece | undefined> => {
     while (at < size) {
-      if (extent === undefined || at === extent.offset + extent.length) {
+      if (extent === undefined || at >= extent.offset + extent.length) {
         extent = source.tryExtentAt(at, size - at) ?? (await source.extentAt(at, size - at));
       }
-      const zero = sparse > 0 && readsAsZeros(extent);
-      const left = extent.offset + extent.length - at;
-      const passed = select?.(extent) === false || (zero && targetIsZero);
+      const isZero = sparse > 0 && readsAsZeros(extent);
+      const isPassed = select?.(extent) === false || (isZero && targetIsZero);
+      const end = extent.offset + extent.length;
+      const wholeEnd = isZero || isPassed ? floorTo(end, unit, size) : 0;
+      // What does not fill a unit is copied with its neighbours.
+      const passed = isPassed && wholeEnd > at;
+      const zero = isZero && wholeEnd > at;
+      const left = (wholeEnd > at ? wholeEnd : ceilTo(end, unit, size)) - at;
       const most = passed ? left : zero ? LONGEST_ZERO : bufferSize - (at % bufferSize);
       const piece = { offset: at, length: Math.min(left, most), zero, ...(zero && { moved: 0 }) };
       at += piece.length;
@@ -121,6 +132,16 @@ export async function copy(
     next(skip).catch((error) => failsIn('map', at)(error));
   await runPipeline({ total: size, parallel, bufferSize, next: nextOrFail, work }, options);
   return { written, zeroed };
+}
+
+/** The last multiple of `unit` up to `end`, or `end` if the disk ends there. */
+function floorTo(end: number, unit: number, size: number): number {
+  return end === size ? end : end - (end % unit);
+}
+
+/** The first multiple of `unit` from `end` on, or the end of the disk. */
+function ceilTo(end: number, unit: number, size: number): number {
+  return Math.min(Math.ceil(end / unit) * unit, size);
 }
 
 /** Waits for all, then fails as the first that failed: nothing is in flight after a failure. */

@@ -30,12 +30,14 @@ export { DiskError, inStep, isDiskError, type TransferStep, withContext } from '
 export { eventLoopTurn, readsAsZeros, walkExtents } from './extents.ts';
 export { type Fault, faulty, type PendingCall } from './filters/fault.ts';
 export { hostFile, hostSource } from './filters/host.ts';
+export { joinedSources } from './filters/joined.ts';
 export { readOnly } from './filters/readonly.ts';
 export { type Loss, salvaged } from './filters/salvage.ts';
 export { type FileCall, type TraceEvent, traced } from './filters/trace.ts';
 export { deviceWindow, sourceWindow } from './filters/window.ts';
 export type {
   BackingReference,
+  Compression,
   CompressOptions,
   ImageFormat,
   Layer,

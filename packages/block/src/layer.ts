@@ -63,9 +63,17 @@ export interface ResizeOptions {
   readonly preallocation?: Preallocation;
 }
 
-/** How clusters are compressed. */
+/** What a layer that can store compressed bytes says of it. */
+export interface Compression {
+  /** Bytes that are compressed together; a power of two. */
+  readonly unit: number;
+  /** The levels there are, the strongest last. */
+  readonly levels: { readonly least: number; readonly most: number };
+}
+
+/** How to compress. */
 export interface CompressOptions {
-  /** As the image's kind of compression counts them; undefined: one that is fast. */
+  /** One of the levels there are; undefined: one that is fast. */
   readonly level?: number | undefined;
 }
 
@@ -76,10 +84,12 @@ export interface CompressOptions {
 export interface Layer extends LayerSource {
   readonly caps: Capabilities;
   write(from: Uint8Array, offset: number, below: BlockSource): Promise<void>;
+  /** Undefined where the format has no compression, and no `writeCompressed` then. */
+  readonly compression?: Compression;
   /**
-   * As `write`, stored compressed where that makes it shorter: multiples of `caps.blockSize`, but for the end of
-   * the disk. Calls may overlap, and are given their places in the file in the order in which they are made, so
-   * that the same calls make the same file. A format without compression has no such method.
+   * As `write`, stored compressed where that makes it shorter: multiples of `compression.unit`, but for the end of
+   * the disk. Calls may overlap in time, and are given their places in the file in the order in which they are
+   * made, so that the same calls make the same file.
    *
    * @throws {DiskError} invalid, not-supported
    */

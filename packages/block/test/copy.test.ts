@@ -213,3 +213,43 @@ test(
     assert.ok(((await target.allocated()) ?? 0) <= ((await source.allocated()) ?? 0) + 65_536);
   },
 );
+
+test('with a unit, whole units are written and passed over, but for the end of the disk', async () => {
+  const unit = 65_536;
+  for (const size of [10 * unit, 10 * unit + 512]) {
+    await using source = new MemoryDevice(size);
+    // The end of unit 1 and the start of 2, a block inside 4, and the end of the disk.
+    await source.write(new Uint8Array(8192).fill(7), 2 * unit - 4096);
+    await source.write(new Uint8Array(512).fill(8), 4 * unit + 5120);
+    await source.write(new Uint8Array(512).fill(9), size - 512);
+    const last = Math.floor((size - 1) / unit) * unit;
+    for (const targetIsZero of [true, false]) {
+      const calls: (readonly [string, number, number])[] = [];
+      await using memory = await holding(new Uint8Array(size).fill(targetIsZero ? 0 : 0xaa));
+      const target = traced(memory, ({ phase, call, offset, length }) => {
+        if (phase === 'begin') calls.push([call, offset, length]);
+      });
+      await copy(source, target, { unit, targetIsZero });
+      assertSameBytes(memory.bytes(), source.bytes());
+      const writes = calls.filter(([call]) => call === 'write').map(([, offset, length]) => [offset, length]);
+      assert.deepEqual(writes, [
+        [unit, 2 * unit],
+        [4 * unit, unit],
+        [last, size - last],
+      ]);
+      for (const [, offset, length] of calls)
+        assert.ok(offset % unit === 0 && (length % unit === 0 || offset + length === size));
+      assert.equal(calls.length > 3, !targetIsZero);
+    }
+  }
+});
+
+test('with a unit, extents that are not selected are copied where they share a unit with others', async () => {
+  await using source = new MemoryDevice(10 * 65_536);
+  await source.write(new Uint8Array(100).fill(7), 65_536 * 2);
+  await using target = await holding(new Uint8Array(10 * 65_536).fill(9));
+  await copy(source, target, { unit: 65_536 * 4, sparse: 0, select: (extent) => extent.kind === 'data' });
+  const bytes = target.bytes();
+  assertSameBytes(bytes.subarray(0, 4 * 65_536), source.bytes().subarray(0, 4 * 65_536));
+  assert.ok(bytes.subarray(4 * 65_536).every((byte) => byte === 9));
+});

@@ -1,6 +1,7 @@
 /** Several image layers as one disk: resolve, open, commit. */
 export { ChainDevice, ChainSource } from './chain.ts';
 export { type CommitOptions, commit } from './commit.ts';
+export { compressingDevice } from './compressing.ts';
 export { allowFolders, allowLocal, denyAll, type OpenGate } from './gate.ts';
 export {
   type Chain,

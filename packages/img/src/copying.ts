@@ -8,6 +8,7 @@ import {
   copy,
   deviceWindow,
   isDiskError,
+  joinedSources,
   sourceWindow,
   type TransferStep,
 } from '@strata/block';
@@ -15,7 +16,8 @@ import { type Chain, ChainSource } from '@strata/chain';
 import { CommandError } from './report.ts';
 
 /** How to copy. */
-export interface CopyPlan extends Pick<CopyOptions, 'select' | 'sparse' | 'parallel' | 'verbatim' | 'rate'> {
+export interface CopyPlan
+  extends Pick<CopyOptions, 'select' | 'sparse' | 'parallel' | 'verbatim' | 'rate' | 'unit'> {
   /** From this offset on the target reads as zeros. */
   readonly zeroFrom: number;
   readonly progress: (done: number, total: number) => void;
@@ -36,6 +38,18 @@ export function topAlone({ images, source }: Chain): BlockSource {
   );
 }
 
+/** `content` with the extents of `extents`, which is as long. */
+export function describedBy(content: BlockSource, extents: BlockSource): BlockSource {
+  return {
+    size: content.size,
+    read: (into, offset) => content.read(into, offset),
+    tryRead: (into, offset) => content.tryRead(into, offset),
+    extentAt: (offset, limit) => extents.extentAt(offset, limit),
+    tryExtentAt: (offset, limit) => extents.tryExtentAt(offset, limit),
+    [Symbol.asyncDispose]: async () => {},
+  };
+}
+
 /** Copies `disks`, one after another, to the start of `target`. @throws {CommandError} that says what failed where */
 export async function copyAll(
   disks: readonly BlockSource[],
@@ -43,7 +57,11 @@ export async function copyAll(
   { zeroFrom, progress, ...options }: CopyPlan,
 ): Promise<void> {
   const total = disks.reduce((sum, disk) => sum + disk.size, 0);
-  for (const { source, at, targetIsZero } of partsOf(disks, zeroFrom)) {
+  const { unit = 1 } = options;
+  // Units must not be cut where disks meet or where the zeros begin.
+  const whole = unit > 1 && disks.length > 1 ? [joinedSources(disks)] : disks;
+  const zerosFrom = Math.ceil(zeroFrom / unit) * unit;
+  for (const { source, at, targetIsZero } of partsOf(whole, zerosFrom)) {
     const range = deviceWindow(target, at, source.size);
     const report = (done: number): void => progress(at + done, total);
     try {

@@ -13,6 +13,7 @@
 import { type BlockSource, type CompressOptions, DiskError } from '@strata/block';
 import { writePiece } from './copy-up.ts';
 import { encodeCompressedHigh, encodeLow } from './entries.ts';
+import { Encryption } from './format.ts';
 import type { Image } from './image.ts';
 import { readL2Entry, storeL2Entry } from './l2-entry.ts';
 import type { PackedBytes } from './packing.ts';
@@ -48,6 +49,8 @@ export function writeCompressed(
     try {
       if (image.geometry.externalData)
         throw new DiskError('not-supported', 'nothing can be compressed in an external data file');
+      if (image.header.cryptMethod !== Encryption.none)
+        throw new DiskError('not-supported', 'Compression and encryption not supported at the same time');
       const { offset: start, length } = image.clustersAround(offset, from.length);
       const endsWhole = length === from.length || offset + from.length === image.size;
       const isWhole = start === offset && endsWhole;

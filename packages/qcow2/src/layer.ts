@@ -9,6 +9,7 @@ import {
   type BackingReference,
   type BlockSource,
   type Capabilities,
+  type Compression,
   type CompressOptions,
   DiskError,
   type HostFile,
@@ -23,7 +24,7 @@ import {
   type ZeroOptions,
 } from '@strata/block';
 import { changeBacking } from './change-backing.ts';
-import { codecOf } from './codec/codec.ts';
+import { codecOf, levelsOf } from './codec/codec.ts';
 import { writeCompressed } from './compressed-write.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
@@ -94,6 +95,7 @@ class Qcow2Layer implements Layer {
   readonly format = 'qcow2';
   readonly backing: BackingReference | undefined;
   readonly caps: Capabilities;
+  readonly compression: Compression;
   readonly #image: Image;
 
   constructor(
@@ -106,6 +108,8 @@ class Qcow2Layer implements Layer {
     this.#image = new Image(file, header, options, dataFile, cipher);
     this.backing = backingOf(header);
     const hasZeros = header.version >= 3 || this.backing === undefined;
+    const { clusterSize: unit } = this.#image.geometry;
+    this.compression = Object.freeze({ unit, levels: levelsOf(header.compressionType) });
     this.caps = Object.freeze({
       blockSize: this.#image.geometry.clusterSize,
       zero: hasZeros ? 'native' : 'emulated',
@@ -147,7 +151,8 @@ class Qcow2Layer implements Layer {
     below: BlockSource,
     how: CompressOptions = {},
   ): Promise<void> {
-    return writeCompressed(this.#image, from, offset, below, how);
+    const image = this.#image;
+    return image.recording(offset, from.length, () => writeCompressed(image, from, offset, below, how));
   }
 
   zero(offset: number, length: number, below: BlockSource, how: ZeroOptions = {}): Promise<void> {

@@ -22,7 +22,8 @@ import {
   shareRow,
 } from '../arguments.ts';
 import { command, type Given as GivenOptions } from '../command.ts';
-import { copyAll, topAlone } from '../copying.ts';
+import { compressing, levelRow, refuseCompression } from '../compression.ts';
+import { copyAll, describedBy, topAlone } from '../copying.ts';
 import { backingReference, parseCreation, readOptionList, setBacking } from '../creation.ts';
 import { inSectors } from '../disk-size.ts';
 import { supportNamed } from '../known-formats.ts';
@@ -89,7 +90,8 @@ const options = {
   allow: allowRow,
   progress: progressRow,
   quiet: quietRow,
-  compress: { letter: 'c', help: 'compress (not supported yet)' },
+  compress: { letter: 'c', help: 'compress what is written (qcow2)' },
+  level: levelRow,
   offload: { letter: 'C', help: 'copy data as it is, without looking for zeros in it' },
   rate: rateRow,
   snapshot: snapshotRow,
@@ -164,6 +166,7 @@ function refuseContradictions(given: Given): void {
     [given.skipBroken && !given.bitmaps, 'Use of --skip-broken-bitmaps requires --bitmaps'],
     [given.compress && given.offload, 'Cannot enable copy offloading when -c is used'],
     [given.sparse !== undefined && given.offload, 'Cannot enable copy offloading when -S is used'],
+    [given.level !== undefined && !given.compress, '--compression-level requires use of -c flag'],
     [given.offload && given.salvage, 'Cannot use copy offloading in salvaging mode'],
     [given.targetOptions && !given.existing, '--target-image-opts requires use of -n flag'],
     [given.existing && given.lists.length > 0, '-o has no effect when skipping image creation'],
@@ -204,8 +207,10 @@ async function convertInto(
     reconnectDelayMs: given.reconnect,
   });
   if (target.device.size < size) throw new CommandError('output file is smaller than input file');
+  const device = given.compress ? compressing(target, given.level) : target.device;
   const overlay = backing === undefined ? undefined : overlayOf(sources, target);
-  await copyAll(overlay?.disks?.map(readable) ?? disks, target.device, {
+  await copyAll(overlay?.disks?.map(readable) ?? disks, device, {
+    ...(given.compress && { unit: device.caps.blockSize }),
     ...(overlay?.select && { select: overlay.select }),
     zeroFrom: isZero ? (overlay?.zeroFrom ?? 0) : size,
     sparse: given.sparse ?? 4096,
@@ -235,7 +240,8 @@ function overlayOf([source]: readonly Chain[], target: Chain) {
   const zeroFrom = inSectors(below?.layer.size ?? 0);
   if (source === undefined || source.images.length < 2) return { zeroFrom };
   const select = (extent: Extent): boolean => extent.kind !== 'hole';
-  return { zeroFrom, disks: [topAlone(source)], select };
+  // A cluster that the top of the source holds a part of is written whole: the rest is what the chain shows there.
+  return { zeroFrom, disks: [describedBy(source.source, topAlone(source))], select };
 }
 
 /** What is known of the target before anything is copied to it. */
@@ -250,7 +256,7 @@ interface Target {
 
 /** Takes what is there (`-n`). */
 function takeTarget(format: string, given: Given): Target {
-  refuseCompression(format, given.compress);
+  if (given.compress) refuseCompression(format, new Map());
   checkCacheMode(given.cache, 'cache option');
   return { backing: given.backing, isZero: given.zeroTarget === true };
 }
@@ -280,7 +286,7 @@ async function makeTarget(
   if (backing && backing.format === undefined) {
     throw new CommandError('Use of backing file requires explicit backing format');
   }
-  refuseCompression(format, given.compress);
+  if (given.compress) refuseCompression(format, values);
   checkCacheMode(given.cache, 'cache option');
   try {
     const { objects } = given;
@@ -291,12 +297,6 @@ async function makeTarget(
     const message = `${name}: error while converting ${format}: ${error.message}`;
     throw new CommandError(message, { hint: openingHint(error), cause: error });
   }
-}
-
-function refuseCompression(format: string, wanted: boolean | undefined): void {
-  if (!wanted) return;
-  if (format === 'raw') throw new CommandError('Compression not supported for this file format');
-  throw new CommandError("option '-c' is not supported yet");
 }
 
 function readSparse(text: string): number {

@@ -31,6 +31,11 @@ export interface Codec {
   encode(cluster: Uint8Array, level: number | undefined): Promise<Uint8Array | undefined>;
 }
 
+/** The levels of a header's `compression_type`. */
+export function levelsOf(compressionType: number): { readonly least: number; readonly most: number } {
+  return compressionType === Compression.zstd ? { least: 1, most: 19 } : { least: 1, most: 9 };
+}
+
 /** The codec for a header's `compression_type`. It is loaded when it is first used. */
 export function codecOf(compressionType: number): Codec {
   let loading: Promise<Codec> | undefined;
