@@ -24,6 +24,7 @@ import {
 import { command, type Given as GivenOptions } from '../command.ts';
 import { compressing, levelRow, refuseCompression } from '../compression.ts';
 import { copyAll, describedBy, topAlone } from '../copying.ts';
+import { bitmapsToCopy, copyBitmaps } from '../copying-bitmaps.ts';
 import { backingReference, parseCreation, readOptionList, setBacking } from '../creation.ts';
 import { inSectors } from '../disk-size.ts';
 import { supportNamed } from '../known-formats.ts';
@@ -95,8 +96,8 @@ const options = {
   offload: { letter: 'C', help: 'copy data as it is, without looking for zeros in it' },
   rate: rateRow,
   snapshot: snapshotRow,
-  bitmaps: { name: 'bitmaps', help: 'copy bitmaps (not supported yet)' },
-  skipBroken: { name: 'skip-broken-bitmaps', help: 'copy only bitmaps that are sound (not supported yet)' },
+  bitmaps: { name: 'bitmaps', help: 'copy the dirty bitmaps of the source too' },
+  skipBroken: { name: 'skip-broken-bitmaps', help: 'copy only bitmaps that are sound' },
   salvage: { name: 'salvage', help: 'copy zeros for what cannot be read' },
   objects: objectRow,
   imageOptions: { ...imageOptionsRow, help: 'each SOURCE is a list of image options and not a name' },
@@ -175,7 +176,6 @@ function refuseContradictions(given: Given): void {
       given.zeroTarget && given.backing !== undefined,
       'Cannot use --target-is-zero when the destination image has a backing file',
     ],
-    [given.bitmaps, "option '--bitmaps' is not supported yet"],
   ];
   for (const [holds, sentence] of rules) if (holds) throw new UsageError(sentence);
 }
@@ -192,6 +192,7 @@ async function convertInto(
     given.salvage ? salvaged(disk, lossReporter(given, terminal)) : disk;
   const disks = sources.map((source) => readable(paddedDisk(source)));
   const size = disks.reduce((sum, disk) => sum + disk.size, 0);
+  const bitmaps = given.bitmaps ? await bitmapsToCopy(sources, format, given.skipBroken === true) : undefined;
   const { backing, isZero, made } = given.existing
     ? takeTarget(format, given)
     : await makeTarget(name, format, size, sources.length, given);
@@ -219,6 +220,7 @@ async function convertInto(
     ...rateOf(given),
     progress: progress.update,
   });
+  if (bitmaps) await copyBitmaps(bitmaps, target.top.layer, terminal);
   if (!unsafe) await target.device.flush();
 }
 

@@ -45,6 +45,7 @@ export const qcow2Support: FormatSupport = {
     return true;
   },
   describe: async (file) => factsOf(await readInfo(file)),
+  keepsBitmaps: true,
   snapshots: {
     create: (file, name, date) => {
       const milliseconds = date.getTime();

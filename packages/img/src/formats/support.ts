@@ -31,6 +31,8 @@ export interface FormatSupport {
   readonly measure: ((request: MeasureRequest) => Promise<Measurement>) | undefined;
   /** The bitmaps that an image keeps and that are sound; undefined if such an image cannot keep any. */
   readonly bitmaps: ((file: HostSource) => Promise<readonly BitmapFacts[] | undefined>) | undefined;
+  /** Its images keep dirty bitmaps. */
+  readonly keepsBitmaps?: true;
   /** Keeps states of a disk inside its image; undefined if the format cannot. */
   readonly snapshots: SnapshotSupport | undefined;
   /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
