@@ -21,6 +21,7 @@ import {
   type SnapshotChoice,
 } from '@strata/block';
 import { ChainDevice, ChainSource } from './chain.ts';
+import { DataFile } from './data-file.ts';
 import type { OpenGate } from './gate.ts';
 import type { Place, Places } from './places.ts';
 import { formatNamed, probe } from './probe.ts';
@@ -69,6 +70,8 @@ export interface ChainImage {
   readonly host: HostSource;
   /** Equal for two names of one file; undefined where that cannot be told. */
   readonly identity: string | undefined;
+  /** Where the guest's data is, if not in `host`. */
+  readonly dataHost: HostSource | undefined;
   readonly layer: LayerSource;
 }
 
@@ -190,6 +193,7 @@ async function openImage(
   const { places, gate } = options;
   if (typeof named === 'string') formatNamed(named, options.formats);
   const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
+  const data = new DataFile(path, access, options, seen);
   try {
     if (reference !== undefined && above !== undefined && place.realPath !== undefined) {
       await gate.admit(place.realPath, reference, above.path);
@@ -201,10 +205,22 @@ async function openImage(
     const format = await formatOf(place, named, reference, access, options);
     await place.lock({ access, exclusive: format.exclusive, share: options.share ?? false });
     const layer = await (access === 'write'
-      ? format.open(place.host as HostFile)
-      : format.openSource(place.host, above === undefined ? snapshotOf(options) : {}));
-    return { path, reference, format, host: place.host, identity: place.identity, layer };
+      ? format.open(place.host as HostFile, { openDataFile: (name) => data.open(name) as Promise<HostFile> })
+      : format.openSource(place.host, {
+          ...(above === undefined && snapshotOf(options)),
+          openDataFile: (name) => data.open(name),
+        }));
+    return {
+      path,
+      reference,
+      format,
+      host: place.host,
+      identity: place.identity,
+      dataHost: data.host,
+      layer,
+    };
   } catch (error) {
+    await Promise.allSettled([data.host?.[Symbol.asyncDispose]()]);
     await Promise.allSettled([place.host[Symbol.asyncDispose]()]);
     throw located(error, path);
   }
@@ -238,10 +254,10 @@ async function formatOf(
 /** Closes layers and files from the top down; every one is closed, and the first failure is reported. */
 export async function closeImages(images: readonly ChainImage[]): Promise<void> {
   const failures: unknown[] = [];
-  for (const { layer, host } of images) {
-    for (const part of [layer, host]) {
+  for (const { layer, host, dataHost } of images) {
+    for (const part of [layer, host, dataHost]) {
       try {
-        await part[Symbol.asyncDispose]();
+        await part?.[Symbol.asyncDispose]();
       } catch (error) {
         failures.push(error);
       }

@@ -14,6 +14,8 @@ export interface FileUse {
   readonly exclusive: boolean;
   /** The caller takes the risk of reading while another program writes (`-U`). */
   readonly share: boolean;
+  /** It holds the guest data of an image, and no tables. */
+  readonly isData?: boolean;
 }
 
 /** An opened image file. Disposing of `host` closes it and gives up its locks. */

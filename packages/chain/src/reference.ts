@@ -13,12 +13,16 @@ import { DiskError } from '@strata/block';
 const longestName = 1023;
 
 /**
- * The path that `name`, recorded in the image at `from`, stands for: relative names are relative to the
- * folder of that image.
+ * The path that `name`, recorded in the image at `from`, stands for: relative names begin in `folder`, which
+ * ends with a slash or is empty, and without it in the folder of that image.
  *
  * @throws {DiskError} denied
  */
-export function referencePath(name: string, from: string): string {
+export function referencePath(
+  name: string,
+  from: string,
+  folder = from.slice(0, from.length - basename(from).length),
+): string {
   const shown = printable(name);
   if (name.length === 0 || name.length > longestName) {
     throw new DiskError('denied', `a file name of ${name.length} characters`, { path: from });
@@ -33,7 +37,7 @@ export function referencePath(name: string, from: string): string {
   }
   if (isAbsolute(name)) return name;
   // Not normalised: `d/..` is another folder than `.` where `d` is a symbolic link.
-  return from.slice(0, from.length - basename(from).length) + name;
+  return folder + name;
 }
 
 /** What stands before a colon, if no slash comes first: QEMU's rule for what is a protocol. */

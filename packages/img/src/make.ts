@@ -61,7 +61,24 @@ export async function makeImage(name: string, support: FormatSupport, image: New
   const { file, isNew } = await openTarget(path);
   try {
     await using _ = file;
-    return await support.create(file, image);
+    const dataName = image.values.get('data_file');
+    if (dataName === undefined) return await support.create(file, image);
+    return await createWithData(String(dataName), (dataFile) => support.create(file, { ...image, dataFile }));
+  } catch (error) {
+    if (isNew) await unlink(path);
+    throw error;
+  }
+}
+
+/** Makes the data file too. Its name is a plain path, since an image cannot record any other. */
+async function createWithData(
+  path: string,
+  create: (dataFile: WritableFile) => Promise<boolean>,
+): Promise<boolean> {
+  const { file, isNew } = await openTarget(path);
+  try {
+    await using _ = file;
+    return await create(file);
   } catch (error) {
     if (isNew) await unlink(path);
     throw error;

@@ -14,11 +14,13 @@ import {
   type HostFile,
   isDiskError,
   type Preallocation,
+  spendSpace,
 } from '@strata/block';
 import { encryptNew, type NewEncryption, planEncryption } from './encrypt.ts';
 import { encodeHigh, encodeLow, setEntry, tableOf, writeRefcount } from './entries.ts';
 import { noExtensions, qemuFeatureNames } from './extensions.ts';
 import {
+  Autoclear,
   Compatible,
   Compression,
   Encryption,
@@ -64,14 +66,22 @@ export interface CreateQcow2Options {
   readonly preallocation?: Preallocation;
   /** 16-byte L2 entries and 32 subclusters in a cluster, which then has 16 KiB at least. */
   readonly extendedL2?: boolean;
-  /** Not supported. */
-  readonly dataFile?: string;
-  /** False only. */
-  readonly dataFileRaw?: boolean;
+  /** Keeps the guest's data in a file of its own. */
+  readonly dataFile?: NewDataFile;
   /** How clusters are compressed that are written so: `zlib`, which is what stands if not given, or `zstd`. */
   readonly compressionType?: string;
   /** Undefined: not encrypted. */
   readonly encryption?: NewEncryption | undefined;
+}
+
+/** The external data file of a new image. */
+export interface NewDataFile {
+  /** Recorded as given. */
+  readonly name: string;
+  /** What it held is lost; afterwards it is as long as the disk, and zeros. It stays the caller's. */
+  readonly file: HostFile;
+  /** By itself it is to be a raw image of the disk, always. */
+  readonly raw?: boolean;
 }
 
 /**
@@ -87,6 +97,11 @@ export async function createQcow2(file: HostFile, options: CreateQcow2Options): 
   const bytes = encodeHeader(header);
   const geometry = geometryOf(header);
   const layout = layoutOf(geometry, header.l1Entries);
+  const { dataFile } = options;
+  if (dataFile !== undefined) {
+    await clear(dataFile.file, header.size);
+    await dataFile.file.flush();
+  }
   await clear(file, layout.end);
   // Zeros that take space, as QEMU writes them: what the image needs at once must not run out later.
   await file.zero(0, geometry.clusterSize, { allocate: true });
@@ -107,11 +122,18 @@ export async function createQcow2(file: HostFile, options: CreateQcow2Options): 
   await file.write(bytes, 0);
   await file.flush();
   if (plan !== undefined && encryption !== undefined) await encryptNew(file, plan, encryption.passphrase);
-  if (preallocation !== 'off') await preallocateNew(file, preallocation);
+  // What is written to a raw data file without a table entry that says so would not be on the disk.
+  const how = preallocation === 'off' && dataFile?.raw === true ? 'metadata' : preallocation;
+  if (how !== 'off') await preallocateNew(file, how, dataFile?.file);
 }
 
-async function preallocateNew(file: HostFile, how: Exclude<Preallocation, 'off'>): Promise<void> {
-  const image = new Image(file, await readHeader(file), {});
+async function preallocateNew(
+  file: HostFile,
+  how: Exclude<Preallocation, 'off'>,
+  dataFile: HostFile | undefined,
+): Promise<void> {
+  const image = new Image(file, await readHeader(file), {}, dataFile);
+  if (dataFile !== undefined && how !== 'metadata') await spendSpace(dataFile, 0, image.size, how);
   await image.holdAll(() => preallocate(image, 0, image.size, { how, hides: false }));
   await image.close();
 }
@@ -209,11 +231,11 @@ function newHeader(options: CreateQcow2Options): Header {
     throw invalid(
       'Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)',
     );
-  refuseUnsupported(options);
 
   const compressionType = compressionTypeOf(options.compressionType ?? 'zlib', version);
   const compressionBit = compressionType === Compression.zlib ? 0n : Incompatible.compression;
-  const incompatible = compressionBit | extendedL2Bit(options, version, clusterSize);
+  const incompatible =
+    compressionBit | extendedL2Bit(options, version, clusterSize) | dataFileBit(options, version);
   const fields = { version, clusterBits, refcountOrder, incompatible } as const;
   const geometry = geometryOf(fields);
   const size = Math.ceil(options.size / 512) * 512;
@@ -235,13 +257,14 @@ function newHeader(options: CreateQcow2Options): Header {
     snapshotCount: 0,
     snapshotsAt: hostOffset(0),
     compatible: lazyRefcounts ? Compatible.lazyRefcounts : 0n,
-    autoclear: 0n,
+    autoclear: options.dataFile?.raw === true ? Autoclear.rawData : 0n,
     headerLength: version === 2 ? 72 : 112,
     compressionType,
     unknownFields: new Uint8Array(0),
     extensions: {
       ...noExtensions,
       backingFormat: backing?.format,
+      dataFile: options.dataFile && Buffer.from(options.dataFile.name, 'utf8'),
       featureNames: withNames ? qemuFeatureNames() : undefined,
     },
     backingName: backing === undefined ? undefined : nameBytes(backing),
@@ -258,6 +281,20 @@ function extendedL2Bit({ extendedL2 }: CreateQcow2Options, version: 2 | 3, clust
   return Incompatible.extendedL2;
 }
 
+function dataFileBit({ dataFile, backing }: CreateQcow2Options, version: 2 | 3): bigint {
+  if (dataFile === undefined) return 0n;
+  if (version < 3)
+    throw new DiskError(
+      'invalid',
+      'External data files are only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    );
+  if (backing !== undefined && dataFile.raw === true)
+    throw new DiskError('invalid', 'Backing file and data-file-raw cannot be used at the same time');
+  if (dataFile.name === '' || dataFile.name.includes('\0'))
+    throw new DiskError('invalid', 'The name of the data file cannot be recorded');
+  return Incompatible.dataFile;
+}
+
 function compressionTypeOf(name: string, version: 2 | 3): number {
   const type = Object.hasOwn(Compression, name) ? Compression[name as keyof typeof Compression] : undefined;
   if (type === undefined)
@@ -268,17 +305,6 @@ function compressionTypeOf(name: string, version: 2 | 3): number {
       'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)',
     );
   return type;
-}
-
-function refuseUnsupported(options: CreateQcow2Options): void {
-  if (options.dataFileRaw === true && options.dataFile === undefined)
-    throw new DiskError('invalid', 'data-file-raw requires data-file');
-  const wanted: readonly (readonly [option: string, isWanted: boolean])[] = [
-    ['data_file', options.dataFile !== undefined],
-  ];
-  const refused = wanted.find(([, isWanted]) => isWanted);
-  if (refused !== undefined)
-    throw new DiskError('not-supported', `The option '${refused[0]}' is not supported yet for qcow2 images`);
 }
 
 /** The name of a backing file as the header keeps it. @throws {DiskError} invalid */

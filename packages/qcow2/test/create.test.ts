@@ -155,17 +155,6 @@ test('options that QEMU refuses are refused in its words', requires('qemu-img'),
   assert.throws(() => versionOfCompat('0.9'), { message: "Parameter 'version' does not accept value '0.9'" });
 });
 
-test('an option of a later version is refused by its name', async () => {
-  await using folder = await temporaryFolder();
-  await using file = await openHost(folder.file('image'));
-  const rows: readonly (readonly [name: RegExp, options: Partial<CreateQcow2Options>])[] = [
-    [/'data_file'/, { dataFile: 'data' }],
-  ];
-  for (const [message, options] of rows)
-    await assert.rejects(createQcow2(file, { size: MIB, ...options }), { code: 'not-supported', message });
-  assert.equal(file.size, 0);
-});
-
 test('a device that keeps its size is cleared where the image needs it', async () => {
   const device = (size: number): MemoryDevice => {
     const memory = new MemoryDevice(size);

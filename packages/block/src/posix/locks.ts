@@ -45,6 +45,10 @@ export const LOCKS = {
   rawServeWrite: { hold: ['consistent read', 'write'], unshare: ['resize'] },
   /** Serving a raw image for reading. */
   rawServeRead: { hold: ['consistent read'], unshare: ['resize'] },
+  /** Writing the data file of an image, which goes with the image's own locks. */
+  dataWrite: { hold: ['consistent read', 'write', 'resize'], unshare: ['resize'] },
+  /** Reading it. */
+  dataRead: { hold: ['consistent read'], unshare: ['resize'] },
   /** Changing the size of a raw image. */
   rawResize: { hold: ['consistent read', 'write', 'resize'], unshare: [] },
   /** Reading beside whoever writes: `-U`, `--force-share`. */

@@ -78,7 +78,10 @@ export const map = command({
       tryResolve: (offset: number, limit: number) => tryResolve(layers, offset, limit),
     };
     // An export may tell of more depths than there are images here: all of them lie in it.
-    const path = (depth: number): string => (chain.images[depth] ?? chain.images.at(-1))?.host.path ?? name;
+    const path = (depth: number): string => {
+      const image = chain.images[depth] ?? chain.images.at(-1);
+      return (image?.dataHost ?? image?.host)?.path ?? name;
+    };
     const form = json ? jsonForm(start, terminal) : lineForm(path, terminal);
     try {
       await walkMap(mapped, start, end, form.add);

@@ -84,8 +84,8 @@ function configure(options: NodeOptions): FormatSupport {
   return { ...qcow2Support, format: withPassphrase(qcow2Format, { id, objects }, make) };
 }
 
-function optionsOf({ size, backing, values, objects }: NewImage): CreateQcow2Options {
-  refuseUnmade(values);
+function optionsOf({ size, backing, dataFile, values, objects }: NewImage): CreateQcow2Options {
+  refuseContradiction(values);
   if (values.has('backing_fmt') && !backing) {
     throw new DiskError('invalid', 'Backing format cannot be used without backing file');
   }
@@ -99,6 +99,13 @@ function optionsOf({ size, backing, values, objects }: NewImage): CreateQcow2Opt
     extendedL2: values.get('extended_l2') === true,
     preallocation: preallocationOf(values),
     encryption: encryptionOf(values, objects),
+    ...(dataFile && {
+      dataFile: {
+        name: String(values.get('data_file')),
+        file: dataFile,
+        raw: values.get('data_file_raw') === true,
+      },
+    }),
     ...(backing && { backing }),
   };
 }
@@ -139,14 +146,10 @@ async function measure({ disk, bitmaps, values, objects }: MeasureRequest): Prom
   return { ...measured, bitmaps: counts ? bitmapsSize(bitmaps, size, clusterSize) : undefined };
 }
 
-/** @throws {DiskError} invalid, not-supported */
-function refuseUnmade(values: CreationValues): void {
+/** @throws {DiskError} invalid */
+function refuseContradiction(values: CreationValues): void {
   if (values.get('data_file_raw') === true && !values.has('data_file')) {
     throw new DiskError('invalid', 'data-file-raw requires data-file');
-  }
-  for (const [name, value] of values) {
-    const later = name.startsWith('data_file');
-    if (later && value !== false) throw notMade(name);
   }
 }
 

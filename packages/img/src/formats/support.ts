@@ -83,6 +83,8 @@ export interface NewImage {
   /** Bytes the guest sees. */
   readonly size: number;
   readonly backing: BackingReference | undefined;
+  /** The file named by `data_file`, if it is among the options, opened to be made anew. */
+  readonly dataFile?: HostFile | undefined;
   /** The options given, `size`, `backing_file` and `backing_fmt` among them. */
   readonly values: CreationValues;
   /** What `--object` defined. */

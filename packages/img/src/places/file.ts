@@ -11,15 +11,16 @@ import { changedFile, type HostChanges } from './host.ts';
 export type LockChoice = (use: FileUse) => LockMode;
 
 /** Reading and writing one's own disk. */
-export const useLocks: LockChoice = ({ access, exclusive, share }) => {
+export const useLocks: LockChoice = ({ access, exclusive, share, isData = false }) => {
   if (share) return LOCKS.forceShare;
+  if (isData) return access === 'write' ? LOCKS.dataWrite : LOCKS.dataRead;
   if (exclusive) return access === 'write' ? LOCKS.formatWrite : LOCKS.formatRead;
   return access === 'write' ? LOCKS.rawWrite : LOCKS.rawRead;
 };
 
 /** Serving it to others, who were told its size. */
 export const serveLocks: LockChoice = (use) => {
-  if (use.share || use.exclusive) return useLocks(use);
+  if (use.share || use.exclusive || use.isData) return useLocks(use);
   return use.access === 'write' ? LOCKS.rawServeWrite : LOCKS.rawServeRead;
 };
 

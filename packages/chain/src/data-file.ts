@@ -1,0 +1,62 @@
+/**
+ * Opens the file in which an image keeps its guest data, as the image names it and as the gate allows.
+ *
+ * Its name is as little trusted as that of a backing file. Its format is raw and is never guessed. It is locked
+ * as QEMU locks it: others may write guest data beside us, and the image's own locks keep them from that.
+ */
+import { DiskError, type HostSource } from '@strata/block';
+import type { FileReference, OpenGate } from './gate.ts';
+import type { Places } from './places.ts';
+import { printable } from './reference.ts';
+
+/** How to open it. */
+export interface DataFileOptions {
+  readonly gate: OpenGate;
+  readonly places: Places;
+  readonly share?: boolean;
+}
+
+/** The data file of one image, opened when the image asks for it. */
+export class DataFile {
+  readonly #from: string;
+  readonly #access: 'read' | 'write';
+  readonly #options: DataFileOptions;
+  readonly #seen: Set<string>;
+  #host: HostSource | undefined;
+
+  /** @param from the image's own path. @param seen the identities of the files of the chain */
+  constructor(from: string, access: 'read' | 'write', options: DataFileOptions, seen: Set<string>) {
+    this.#from = from;
+    this.#access = access;
+    this.#options = options;
+    this.#seen = seen;
+  }
+
+  /** The opened file, which the caller closes; undefined if none was asked for. */
+  get host(): HostSource | undefined {
+    return this.#host;
+  }
+
+  /** @throws {DiskError} denied, not-found, busy, and what opening can meet; `context.path` is the file's */
+  async open(name: string): Promise<HostSource> {
+    const { gate, places, share = false } = this.#options;
+    const access = this.#access;
+    const reference: FileReference = { name, format: 'raw', use: 'data' };
+    const path = await gate.resolve(reference, this.#from);
+    const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
+    try {
+      if (place.realPath !== undefined) await gate.admit(place.realPath, reference, this.#from);
+      if (place.identity !== undefined) {
+        if (this.#seen.has(place.identity))
+          throw new DiskError('corrupt', `Data file '${printable(path)}' is in the chain already`, { path });
+        this.#seen.add(place.identity);
+      }
+      await place.lock({ access, exclusive: false, share, isData: true });
+    } catch (error) {
+      await Promise.allSettled([place.host[Symbol.asyncDispose]()]);
+      throw error;
+    }
+    this.#host = place.host;
+    return place.host;
+  }
+}
