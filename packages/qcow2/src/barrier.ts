@@ -13,6 +13,7 @@
  *   refcount without data is a leak and no more, but both must be there before an L2 entry refers to them.
  * - New refcount blocks before the refcount table that leads to them, a moved table before the header that
  *   leads to it, L2 tables before the L1 entries, a moved L1 table before the header.
+ * - With lazy refcounts the blocks may wait in memory; then the dirty bit goes with the data (dirty-bit.ts).
  * - What the dropped entries used is released at the end: its refcounts go down in memory, and only from then
  *   on may it be used for something else, or be punched out of the file. The lower refcounts reach the
  *   file with a later barrier; until then a crash leaves leaks.
@@ -21,12 +22,13 @@
  */
 import { type DiskError, type HostFile, isDiskError } from '@strata/block';
 import type { Allocator } from './allocate.ts';
+import type { DirtyBit } from './dirty-bit.ts';
 import type { Geometry } from './geometry.ts';
 import { type HeaderPatch, l1Patch, refcountTablePatch } from './header-encode.ts';
 import type { ClusterRun, Quarantine } from './quarantine.ts';
 import type { Refcounts } from './refcounts.ts';
 import { allOf } from './settle.ts';
-import type { ClusterTables } from './tables.ts';
+import type { ClusterTables, TakenTables } from './tables.ts';
 import type { TableWrite } from './word-table.ts';
 
 /** What a barrier writes. */
@@ -39,6 +41,7 @@ export interface BarrierParts {
   readonly refcounts: Refcounts;
   readonly quarantine: Quarantine;
   readonly allocator: Allocator;
+  readonly dirty: DirtyBit;
   /** Gives released clusters back to the host as well. */
   readonly discardHost: boolean;
 }
@@ -47,6 +50,8 @@ export interface BarrierParts {
 const PRESSURE_BYTES = 8 * 1024 * 1024;
 /** The same for clusters in quarantine. */
 const PRESSURE_QUARANTINE_BYTES = 64 * 1024 * 1024;
+/** What is taken of refcount blocks that wait. */
+const NOTHING: TakenTables = { writes: [], parts: [] };
 
 /** Runs the barriers of one image: one at a time, and one waiting that all later callers share. */
 export class Barrier {
@@ -54,6 +59,8 @@ export class Barrier {
   #running: Promise<void> | undefined;
   #queued: Promise<void> | undefined;
   #stopped: DiskError | undefined;
+  /** How many callers want all refcounts in the file. */
+  #settling = 0;
 
   constructor(parts: BarrierParts) {
     this.#parts = parts;
@@ -63,8 +70,10 @@ export class Barrier {
   get isNeeded(): boolean {
     if (this.#stopped !== undefined) return false;
     const { l2, refcounts, quarantine } = this.#parts;
-    const tables = l2.dirtyBytes > 0 || refcounts.blocks.dirtyBytes > 0;
-    return tables || l2.parent.isDirty || refcounts.table.isDirty || quarantine.clusters > 0;
+    const blocks = refcounts.blocks.dirtyBytes > 0 && !this.#canDefer();
+    return (
+      blocks || l2.dirtyBytes > 0 || l2.parent.isDirty || refcounts.table.isDirty || quarantine.clusters > 0
+    );
   }
 
   /** Resolves once all that had resolved before the call is durable. */
@@ -72,6 +81,17 @@ export class Barrier {
     if (this.#running === undefined) return this.#start(() => this.#execute());
     this.#queued ??= this.#runNext();
     return this.#queued;
+  }
+
+  /** Resolves once the file holds all that memory does, refcounts too that could have waited. */
+  async settle(): Promise<void> {
+    this.#settling++;
+    try {
+      do await this.run();
+      while (this.isNeeded);
+    } finally {
+      this.#settling--;
+    }
   }
 
   /** Makes every further barrier fail with `error`: memory and file have come apart. */
@@ -117,19 +137,28 @@ export class Barrier {
   }
 
   async #execute(): Promise<void> {
-    const { l2, refcounts, quarantine } = this.#parts;
+    const { l2, refcounts, quarantine, dirty } = this.#parts;
     const { table, blocks } = refcounts;
     const l1 = l2.parent;
     if (this.#stopped !== undefined) throw this.#stopped;
     if (!this.isNeeded) return this.#flushAll();
 
-    const taken = { blocks: blocks.take(), table: table.take(), l2: l2.take(), l1: l1.take() };
+    const isDeferring = this.#canDefer();
+    const taken = {
+      blocks: isDeferring ? NOTHING : blocks.take(),
+      table: table.take(),
+      l2: l2.take(),
+      l1: l1.take(),
+    };
+    const marks = isDeferring && blocks.dirtyBytes > 0 && !dirty.isSet;
     const freed = quarantine.take();
     const tablePatch = refcountTablePatch(table.at, table.entries / this.#parts.geometry.wordsPerCluster);
     const l1Switch = l1Patch(l1.entries, l1.at);
     try {
+      if (marks) await dirty.write(this.#parts.file);
       await this.#write(taken.blocks.writes);
       await this.#flushAll();
+      if (marks) dirty.isDurable();
       await this.#writeThrough(taken.table.writes);
       if (taken.table.moved) await this.#switchHeader(tablePatch);
       await this.#writeThrough(taken.l2.writes);
@@ -168,6 +197,16 @@ export class Barrier {
 
   async #switchHeader(patch: HeaderPatch): Promise<void> {
     await this.#writeThrough([{ at: patch.offset, bytes: patch.bytes }]);
+  }
+
+  /**
+   * True if changed refcounts may stay in memory: with lazy refcounts, as long as no block is new and no table
+   * has moved, and there are not too many.
+   */
+  #canDefer(): boolean {
+    const { dirty, refcounts } = this.#parts;
+    if (!dirty.allowsLaziness || this.#settling > 0 || refcounts.table.isDirty) return false;
+    return refcounts.blocks.dirtyBytes < PRESSURE_BYTES;
   }
 
   async #release(freed: readonly ClusterRun[]): Promise<void> {

@@ -43,9 +43,5 @@ export function unsupportedFor(header: Header, use: 'read' | 'write'): DiskError
     return refuse('images with the old AES encryption can be read, but not written');
   if (hasFeature(header, 'corrupt'))
     return new DiskError('corrupt', 'qcow2: Image is corrupt; cannot be opened read/write', { spec: SPEC });
-  if (hasFeature(header, 'dirty'))
-    return refuse(
-      'the image was not closed properly and its refcounts must be repaired before it is written; qemu-img check -r all does that',
-    );
   return undefined;
 }

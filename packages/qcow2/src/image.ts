@@ -18,6 +18,7 @@ import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
 import { type Codec, codecOf } from './codec/codec.ts';
 import { type DataSpace, externalSpace, ownSpace } from './data-space.ts';
+import { DirtyBit } from './dirty-bit.ts';
 import type { EncryptionOptions, GuestCipher } from './encryption.ts';
 import { Autoclear } from './format.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
@@ -77,6 +78,7 @@ export class Image {
   readonly isRawData: boolean;
   readonly discardHost: boolean;
   readonly packer: Packer;
+  readonly dirty: DirtyBit;
   readonly barrier: Barrier;
   readonly links: Links;
   readonly reader: Reader;
@@ -134,7 +136,19 @@ export class Image {
     this.isRawData = geometry.externalData && (header.autoclear & Autoclear.rawData) !== 0n;
     this.discardHost = discardHost;
     const data = space.file;
-    this.barrier = new Barrier({ file, data, geometry, l2, refcounts, quarantine, allocator, discardHost });
+    const dirty = new DirtyBit(header);
+    this.dirty = dirty;
+    this.barrier = new Barrier({
+      file,
+      data,
+      geometry,
+      l2,
+      refcounts,
+      quarantine,
+      allocator,
+      dirty,
+      discardHost,
+    });
     this.reader = new Reader({ file, data, geometry, l2, refcounts, codec: this.codec, cipher });
     this.packer = new Packer({ geometry, refcounts, allocator });
     const { compressed } = this.reader;
@@ -234,8 +248,7 @@ export class Image {
     try {
       if (this.#broken !== undefined) throw this.#broken;
       this.structures.checkHeader();
-      do await this.barrier.run();
-      while (this.barrier.isNeeded);
+      await this.barrier.settle();
       await this.barrier.exclusively(change);
     } finally {
       hold.release();
@@ -271,13 +284,15 @@ export class Image {
   close(): Promise<void> {
     this.#closing = true;
     return this.lifetime.end(async () => {
-      if (this.#prepared) await this.barrier.run();
+      this.dirty.endLaziness();
       // What one barrier releases, the next one counts.
-      while (this.barrier.isNeeded) await this.barrier.run();
-      if (!this.#prepared) return;
-      await this.bitmaps.store();
-      while (this.barrier.isNeeded) await this.barrier.run();
-      if (this.packer.isUsed) await this.#padToSector();
+      if (this.#prepared || this.barrier.isNeeded) await this.barrier.settle();
+      if (this.#prepared) {
+        await this.bitmaps.store();
+        await this.barrier.settle();
+        if (this.packer.isUsed) await this.#padToSector();
+      }
+      if (this.#broken === undefined) await this.dirty.clear(this.file);
     });
   }
 

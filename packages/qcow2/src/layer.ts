@@ -1,8 +1,8 @@
 /**
  * One qcow2 image as a layer of a chain: the format's doors, for reading and for writing.
  *
- * Opened for reading, nothing is ever written, whatever the image's state. An image that was not closed
- * properly, or is marked corrupt, can be read but not written.
+ * Opened for reading, nothing is ever written, whatever the image's state. An image that is marked corrupt can
+ * be read but not written; one that was not closed properly is repaired when it is opened for writing.
  */
 import type { BitmapSource, BitmapStore } from '@strata/bitmap';
 import {
@@ -26,6 +26,7 @@ import {
 import { changeBacking } from './change-backing.ts';
 import { codecOf, levelsOf } from './codec/codec.ts';
 import { writeCompressed } from './compressed-write.ts';
+import { repairDirty } from './dirty-bit.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
 import { type GuestCipher, openEncryption } from './encryption.ts';
@@ -215,11 +216,13 @@ export function qcow2FormatWith(options: ImageOptions): ImageFormat {
       return new Qcow2Source(file, (await dataFileOf(header, opening)) ?? file, header, options, l1, cipher);
     },
     open: async (file: HostFile, opening: OpenImageOptions<HostFile> = {}) => {
-      const header = await readHeader(file);
+      let header = await readHeader(file);
       const refusal = unsupportedFor(header, 'write');
       if (refusal !== undefined) throw refusal;
       const cipher = await openEncryption(file, header, options);
-      return new Qcow2Layer(file, header, options, await dataFileOf(header, opening), cipher);
+      const dataFile = await dataFileOf(header, opening);
+      if (hasFeature(header, 'dirty')) header = await repairDirty(file);
+      return new Qcow2Layer(file, header, options, dataFile, cipher);
     },
   });
 }

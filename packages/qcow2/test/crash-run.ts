@@ -11,9 +11,12 @@ import assert from 'node:assert/strict';
 import { type BlockSource, MemoryDevice } from '@strata/block';
 import { checkImage } from '../src/check.ts';
 import { writeCompressed } from '../src/compressed-write.ts';
+import { repairDirty } from '../src/dirty-bit.ts';
 import { discard } from '../src/discard.ts';
 import { empty } from '../src/empty.ts';
 import { openEncryption } from '../src/encryption.ts';
+import { hasFeature } from '../src/features.ts';
+import { Autoclear } from '../src/format.ts';
 import { readHeader } from '../src/header.ts';
 import { Image, type ImageOptions } from '../src/image.ts';
 import { qcow2FormatWith } from '../src/layer.ts';
@@ -35,6 +38,8 @@ export interface Start {
   readonly bytes: Uint8Array;
   /** Sectors of the image below are marked and numbered; otherwise nothing is below. */
   readonly backed: boolean;
+  /** The image keeps its data in another file, which holds this. */
+  readonly data?: Uint8Array;
 }
 
 /** What happened to one sector of the guest's disk, in order. */
@@ -50,6 +55,7 @@ export interface Run {
   readonly file: RecordingFile;
   /** How the image is opened. */
   readonly image: ImageOptions;
+  readonly dataFile: RecordingFile | undefined;
   readonly size: number;
   /** The smallest and the largest size that the disk was given. */
   readonly smallest: number;
@@ -72,7 +78,7 @@ export type GuestChange =
 export interface RunOptions {
   readonly seed: number;
   readonly image?: ImageOptions;
-  readonly sabotage?: (image: Image, file: RecordingFile) => void;
+  readonly sabotage?: (image: Image, file: RecordingFile, dataFile: RecordingFile | undefined) => void;
 }
 
 const belowValue = (sector: number): number => BELOW_MARK * 2 ** 24 + sector;
@@ -103,8 +109,11 @@ export async function runChanges(
   const header = await readHeader(file);
   const imageOptions = options.image ?? {};
   const cipher = await openEncryption(file, header, imageOptions);
-  const image = new Image(file, header, imageOptions, undefined, cipher);
-  options.sabotage?.(image, file);
+  const data = new MemoryDevice();
+  await data.write(start.data ?? new Uint8Array(0), 0);
+  const dataFile = start.data === undefined ? undefined : new RecordingFile(data, file);
+  const image = new Image(file, header, imageOptions, dataFile, cipher);
+  options.sabotage?.(image, file, dataFile);
   file.immediate = false;
   const size = image.size;
   const sizes = batches.flat().map((change) => (change.kind === 'resize' ? change.sectors * SECTOR : size));
@@ -125,7 +134,8 @@ export async function runChanges(
     const issued = file.tick();
     if (change.kind === 'flush') {
       await image.barrier.run();
-      if (file.ignoresFlushes) file.flushes.push({ began: file.tick(), ended: file.tick() });
+      for (const each of [file, dataFile])
+        if (each?.ignoresFlushes) each.flushes.push({ began: file.tick(), ended: file.tick() });
       flushes.push({ issued, resolved: file.tick() });
       return;
     }
@@ -148,7 +158,7 @@ export async function runChanges(
   for (const batch of batches)
     await drive(file, Promise.all(batch.map(runOne)), (count) => random.below(count));
   await drive(file, image.barrier.run(), () => 0);
-  return { start, file, image: imageOptions, size, smallest, largest, history, flushes };
+  return { start, file, dataFile, image: imageOptions, size, smallest, largest, history, flushes };
 }
 
 function sectorsOf(change: GuestChange, image: Image): number[] {
@@ -214,7 +224,7 @@ export async function crashEverywhere(
   const random = seeded(seed);
   const faults: Fault[] = [];
   let states = 0;
-  for (const [number, window] of windowsOf(run.file).entries()) {
+  for (const [number, window] of windowsOf(run.file, run.dataFile).entries()) {
     for (const kept of selections(window, random, isData)) {
       if (states >= most) return { states, faults };
       states++;
@@ -227,17 +237,29 @@ export async function crashEverywhere(
 
 async function judge(run: Run, window: FlushWindow, kept: readonly Kept[]): Promise<string | undefined> {
   const memory = new MemoryDevice();
-  await memory.write(contentOf(run.start.bytes, window, kept), 0);
+  await memory.write(contentOf(run.start.bytes, window, kept, run.file), 0);
+  const data = new MemoryDevice();
+  if (run.dataFile !== undefined)
+    await data.write(contentOf(run.start.data as Uint8Array, window, kept, run.dataFile), 0);
   try {
+    const header = await readHeader(memory);
+    const isDirty = hasFeature(header, 'dirty');
+    // Its refcounts may be stale; counted anew they must be right, and no leak is left.
+    if (isDirty) await repairDirty(memory);
     const report = await checkImage(memory);
-    if (report.corruptions + report.checkErrors > 0)
+    if (report.corruptions + report.checkErrors > 0 || (isDirty && report.leaks > 0))
       return `check: ${report.findings.map(({ text }) => text).join('; ')}`;
-    const source = await qcow2FormatWith(run.image).openSource(memory);
+    const source = await qcow2FormatWith(run.image).openSource(memory, { openDataFile: async () => data });
     if (![run.size, run.smallest, run.largest].includes(source.size)) return `a size of ${source.size}`;
     const below = await belowOf(run.start, run.largest);
     const seen = await readGuest(source, 0, source.size, below);
     if (seen.subarray(run.size).some((byte) => byte !== 0)) return 'what was added is not zeros';
-    return judgeGuest(run, window, kept, seen.subarray(0, run.size));
+    const wrong = judgeGuest(run, window, kept, seen.subarray(0, run.size));
+    if (wrong !== undefined || (header.autoclear & Autoclear.rawData) === 0n) return wrong;
+    // The data file by itself is a disk as well that a power cut may leave.
+    const raw = new Uint8Array(Math.min(run.size, source.size));
+    await data.read(raw, 0);
+    return judgeGuest(run, window, kept, raw);
   } catch (error) {
     return `not readable: ${error}`;
   }

@@ -19,16 +19,22 @@ export interface FlushWindow {
   readonly open: readonly HostChange[];
 }
 
-/** The windows of a recording, up to its last event. */
-export function windowsOf(file: RecordingFile): FlushWindow[] {
-  const flushes = [...file.flushes].sort((a, b) => a.ended - b.ended);
+/** The windows of a recording, up to its last event; `beside`: of two files recorded together. */
+export function windowsOf(file: RecordingFile, beside?: RecordingFile): FlushWindow[] {
+  const files = beside === undefined ? [file] : [file, beside];
+  const all = files.flatMap((each) => each.flushes.map((flush) => ({ ...flush, file: each })));
+  const flushes = all.sort((a, b) => a.ended - b.ended);
   const bounds = [0, ...flushes.map(({ ended }) => ended), file.tick()];
-  let durableBefore = 0;
+  const durableBefore = new Map<RecordingFile, number>();
+  const changes = files.flatMap((each) => each.changes);
   return bounds.slice(1).map((to, i) => {
     const from = bounds[i] as number;
-    if (i > 0) durableBefore = Math.max(durableBefore, flushes[i - 1]?.began ?? 0);
-    const isDurable = ({ ended }: HostChange): boolean => ended !== undefined && ended < durableBefore;
-    const begun = file.changes.filter(({ began }) => began < to);
+    const flush = i > 0 ? flushes[i - 1] : undefined;
+    if (flush !== undefined)
+      durableBefore.set(flush.file, Math.max(durableBefore.get(flush.file) ?? 0, flush.began));
+    const isDurable = (change: HostChange): boolean =>
+      change.ended !== undefined && change.ended < (durableBefore.get(change.file) ?? 0);
+    const begun = changes.filter(({ began }) => began < to);
     return {
       from,
       to,
@@ -97,9 +103,18 @@ function* tornSelections(open: readonly HostChange[], random: Random): Generator
 const inOrder = (kept: readonly Kept[]): readonly Kept[] =>
   [...kept].sort((a, b) => a.change.began - b.change.began);
 
-/** The content of the file: `base` with the durable changes and those kept, in the order in which they began. */
-export function contentOf(base: Uint8Array, window: FlushWindow, kept: readonly Kept[]): Uint8Array {
-  const all = inOrder([...window.durable.map(whole), ...kept]);
+/**
+ * The content of the file: `base` with the durable changes and those kept, in the order in which they began. Of
+ * two files recorded together `file` says which.
+ */
+export function contentOf(
+  base: Uint8Array,
+  window: FlushWindow,
+  kept: readonly Kept[],
+  file?: RecordingFile,
+): Uint8Array {
+  const both = inOrder([...window.durable.map(whole), ...kept]);
+  const all = both.filter(({ change }) => file === undefined || change.file === file);
   let size = base.length;
   for (const { change, to } of all) if (!change.cut) size = Math.max(size, change.offset + to);
   const content = new Uint8Array(size);

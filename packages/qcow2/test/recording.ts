@@ -17,6 +17,7 @@ export interface HostChange {
   /** When it began; undefined end: it had not ended. Times are places in one order of all events. */
   readonly began: number;
   ended: number | undefined;
+  readonly file: RecordingFile;
 }
 
 /** A flush that ended well. */
@@ -30,6 +31,13 @@ export type Fault = (kind: 'write' | 'flush' | 'zero' | 'read') => DiskError | u
 
 const CAPS: Capabilities = Object.freeze({ blockSize: 1, zero: 'native', discard: 'native' });
 
+/** What files that are recorded together share. */
+interface Recording {
+  clock: number;
+  immediate: boolean;
+  readonly waiting: (() => void)[];
+}
+
 /** A logging host file in memory. */
 export class RecordingFile implements HostFile {
   readonly caps = CAPS;
@@ -37,18 +45,26 @@ export class RecordingFile implements HostFile {
   readonly changes: HostChange[] = [];
   readonly flushes: HostFlush[] = [];
   readonly #memory: MemoryDevice;
-  readonly #waiting: (() => void)[] = [];
-  #clock = 0;
+  readonly #recording: Recording;
   fault: Fault = () => undefined;
-  /** True: requests end as soon as they began. False: when `endOne` says so. */
-  immediate = true;
   /** False: every read has to wait. */
   cached = true;
   /** For tests of the tests: flushes make nothing durable; only those that the test adds to `flushes` count. */
   ignoresFlushes = false;
 
-  constructor(memory: MemoryDevice) {
+  /** @param beside another file whose events stand in one order with this one's, and wait with them */
+  constructor(memory: MemoryDevice, beside?: RecordingFile) {
     this.#memory = memory;
+    this.#recording = beside !== undefined ? beside.#recording : { clock: 0, immediate: true, waiting: [] };
+  }
+
+  /** True: requests end as soon as they began. False: when `endOne` says so. */
+  get immediate(): boolean {
+    return this.#recording.immediate;
+  }
+
+  set immediate(is: boolean) {
+    this.#recording.immediate = is;
   }
 
   get size(): number {
@@ -57,17 +73,17 @@ export class RecordingFile implements HostFile {
 
   /** A new place in the order of events. */
   tick(): number {
-    return ++this.#clock;
+    return ++this.#recording.clock;
   }
 
   /** How many requests have not ended. */
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#recording.waiting.length;
   }
 
   /** Ends the request number `index` of those waiting. */
   endOne(index: number): void {
-    this.#waiting.splice(index, 1)[0]?.();
+    this.#recording.waiting.splice(index, 1)[0]?.();
   }
 
   tryRead(into: Uint8Array, offset: number): boolean {
@@ -107,7 +123,8 @@ export class RecordingFile implements HostFile {
     await this.#memory.truncate(size);
     const length = Number.POSITIVE_INFINITY;
     const ended = this.tick();
-    this.changes.push({ kind: 'change', offset: size, length, bytes: undefined, cut: true, began, ended });
+    const cut = { kind: 'change', offset: size, length, bytes: undefined, cut: true } as const;
+    this.changes.push({ ...cut, began, ended, file: this });
   }
 
   async flush(): Promise<void> {
@@ -133,7 +150,8 @@ export class RecordingFile implements HostFile {
   ): Promise<void> {
     const error = this.fault(kind);
     const began = this.tick();
-    const change: HostChange = { kind: 'change', offset, length, bytes, cut: false, began, ended: undefined };
+    const what = { kind: 'change', offset, length, bytes, cut: false } as const;
+    const change: HostChange = { ...what, began, ended: undefined, file: this };
     this.changes.push(change);
     await this.#turn();
     if (error !== undefined) throw error;
@@ -144,7 +162,7 @@ export class RecordingFile implements HostFile {
   async #turn(): Promise<void> {
     if (this.immediate) return;
     await new Promise<void>((resolve) => {
-      this.#waiting.push(resolve);
+      this.#recording.waiting.push(resolve);
     });
   }
 }

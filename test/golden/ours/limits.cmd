@@ -5,7 +5,6 @@ img map --start-offset 8E a
 # a letter inside a group is named with its group
 img info -qx y
 # what comes in a later issue
-img create -f qcow2 -o data_file=d a 1M
 img create -f qcow2 -o encryption=on a 1M
 img create -o nocow=on a 1M
 size r 65536
