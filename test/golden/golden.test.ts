@@ -1,7 +1,7 @@
 /**
  * What `img` prints is what qemu-img 7.2 prints, byte for byte, with the program's name exchanged.
  *
- * `qemu-img/*.out` are transcripts of the real tool: one test replays each script with ours, another verifies the
+ * `qemu-img/*.out` and `qemu-nbd/*.out` are transcripts of the real tools: one test replays each script with ours, another verifies the
  * record against the tool where it is installed. `ours/*.out` are our own, where we differ on purpose or go
  * further. `UPDATE=1` writes the records anew, the former from the real tool.
  */
@@ -10,7 +10,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { requires, temporaryFolder } from '@strata/testkit';
-import { type CommandUnderTest, programsOf, realQemuImg, transcript } from './script.ts';
+import { type CommandUnderTest, programsOf, realQemuImg, realQemuNbd, transcript } from './script.ts';
 
 const folder = fileURLToPath(new URL('../../golden/', import.meta.url));
 const built = new URL('../../../packages/img/dist/src/cli.js', import.meta.url).href;
@@ -64,6 +64,7 @@ async function replay(script: string, command: CommandUnderTest): Promise<string
 
 for (const [kind, record] of [
   ['qemu-img', realQemuImg],
+  ['qemu-nbd', realQemuNbd],
   ['ours', ours],
 ] as const) {
   for (const file of readdirSync(`${folder}${kind}`).filter((name) => name.endsWith('.cmd'))) {
@@ -76,9 +77,9 @@ for (const [kind, record] of [
       test(`${kind}/${name} is recorded`, requires('qemu-img', ...needs), async () => {
         writeFileSync(recorded, await replay(script, record));
       });
-    } else if (kind === 'qemu-img') {
-      test(`the record of ${name} is what qemu-img prints`, requires('qemu-img', ...needs), async () => {
-        assert.equal(await replay(script, realQemuImg), readFileSync(recorded, 'utf8'));
+    } else if (kind !== 'ours') {
+      test(`the record of ${name} is what ${kind} prints`, requires(kind, ...needs), async () => {
+        assert.equal(await replay(script, record), readFileSync(recorded, 'utf8'));
       });
     }
     test(`img prints the record of ${kind}/${name}`, requires(...needs), async () => {

@@ -96,6 +96,7 @@ function endLine(text: string): string {
 function normalize(text: string): string {
   return text
     .replaceAll('qemu-img', 'img')
+    .replaceAll('qemu-nbd', 'img')
     .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, 'YYYY-MM-DD hh:mm:ss')
     .replace(/("date-n?sec": )\d+/g, '$1TIME')
     .replace(
@@ -130,6 +131,10 @@ function noise(length: number): Buffer {
   }
   return bytes;
 }
+
+/** The real qemu-nbd as the command under test, in place of `img serve`. */
+export const realQemuNbd: CommandUnderTest = ([, ...words], folder) =>
+  run('qemu-nbd', words, { cwd: folder });
 
 /** The real qemu-img as the command under test. */
 export const realQemuImg: CommandUnderTest = (words, folder) => run('qemu-img', words, { cwd: folder });

@@ -2,11 +2,12 @@
  * `npm run bench`: every ratio to the real peers, in one run, on this machine.
  *
  * Nothing here is a timed test: figures of one contestant mean nothing on a shared machine, and ratios of
- * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, commands, encryption.
+ * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, clients, commands, encryption.
  */
 import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { temporaryFolder } from '@strata/testkit';
+import { clientRows } from './client-rows.ts';
 import { commandRows } from './command-rows.ts';
 import { encryptionRows } from './encryption-rows.ts';
 import { holds, line, type Row } from './row.ts';
@@ -30,6 +31,7 @@ console.log(`ours / peer, medians of ${rounds} rounds in turns, 1 GiB in the pag
 for (const format of ['raw', 'qcow2'] as const) {
   if (wanted(format)) print(await serverRows(folder, disk, format, rounds));
 }
+if (wanted('clients')) print(await clientRows(folder, disk, rounds));
 if (wanted('commands')) print(await commandRows(folder, disk, rounds));
 if (wanted('encryption')) print(await encryptionRows(folder, disk, rounds));
 const missed = rows.filter((row) => !holds(row));

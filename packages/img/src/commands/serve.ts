@@ -72,7 +72,7 @@ async function serveFiles(
   const log = openLog(given, terminal);
   await using opened = await openExports(files, given);
   const { exports } = opened;
-  const signals = stopSignals();
+  using signals = stopSignals();
   const clients = lastClientLeft();
   const server = await listenFor(
     exports,

@@ -1,11 +1,13 @@
 /** When a server is to stop: at a signal, when its command has ended, or when its last client has left. */
 import type { NbdServer, ServerObserver } from '@strata/nbd';
 
+const stopping = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /** How long requests may still take after the first signal: all in all a server ends within five seconds. */
 const graceMs = 4000;
 
-/** What a process is told to do by signals. */
-export interface StopSignals {
+/** What a process is told to do by signals. Disposing of it gives signals their usual effect back. */
+export interface StopSignals extends Disposable {
   /** The name of the first signal to stop. */
   readonly first: Promise<NodeJS.Signals>;
   readonly second: Promise<NodeJS.Signals>;
@@ -15,11 +17,15 @@ export interface StopSignals {
 export function stopSignals(): StopSignals {
   const heard: ((signal: NodeJS.Signals) => void)[] = [];
   const next = (): Promise<NodeJS.Signals> => new Promise((resolve) => heard.push(resolve));
-  const signals = { first: next(), second: next() };
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => heard.shift()?.(signal));
-  }
-  return signals;
+  const promises = { first: next(), second: next() };
+  const listen = (signal: NodeJS.Signals): void => heard.shift()?.(signal);
+  for (const signal of stopping) process.on(signal, listen);
+  return {
+    ...promises,
+    [Symbol.dispose]: () => {
+      for (const signal of stopping) process.off(signal, listen);
+    },
+  };
 }
 
 /** Closes the server; another signal cuts the clients off. @throws what the last flush rejects with */
