@@ -24,6 +24,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   snapshot: async () => (await import('./commands/snapshot.ts')).snapshot,
   measure: async () => (await import('./commands/measure.ts')).measure,
   bitmap: async () => (await import('./commands/bitmap.ts')).bitmap,
+  amend: async () => (await import('./commands/amend.ts')).amend,
   resize: async () => (await import('./commands/resize.ts')).resize,
   serve: async () => (await import('./commands/serve.ts')).serve,
 };

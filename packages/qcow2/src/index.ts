@@ -1,4 +1,5 @@
 /** One qcow2 image (versions 2 and 3) as a layer of a chain. */
+export { type AmendChanges, type AmendTarget, amendQcow2 } from './amend.ts';
 export type { BitmapEntry } from './bitmaps.ts';
 export type { Finding } from './check/findings.ts';
 export { type CheckOptions, type CheckReport, checkImage } from './check.ts';

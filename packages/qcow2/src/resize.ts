@@ -36,7 +36,7 @@ export async function resize(
   below: BlockSource,
   { preallocation = 'off' }: ResizeOptions = {},
 ): Promise<void> {
-  check(image, size);
+  checkSize(image, size);
   if (size < image.size && preallocation !== 'off')
     throw new DiskError('invalid', "Preallocation can't be used for shrinking an image");
   await image.holdAll(async () => {
@@ -71,9 +71,10 @@ async function grow(
   image.size = size;
 }
 
-function check(image: Image, size: number): void {
+/** Judges a new size, of an image that is of this version by then. @throws {DiskError} invalid, limit, not-supported */
+export function checkSize(image: Image, size: number, version = image.geometry.version): void {
   if (size % 512 !== 0) throw new DiskError('invalid', 'The new size must be a multiple of 512');
-  if (image.geometry.version === 2 && image.header.snapshotCount > 0)
+  if (version === 2 && image.header.snapshotCount > 0)
     throw new DiskError('not-supported', "Can't resize a v2 image which has snapshots");
   if (l1EntriesFor(image.geometry, size) * 8 > MAX_L1_BYTES)
     throw new DiskError('limit', 'Failed to grow the L1 table: File too large');

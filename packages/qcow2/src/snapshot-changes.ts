@@ -20,6 +20,7 @@ import { Image } from './image.ts';
 import { forEachUse, type L1Tree, mendFlags, readTree } from './l1-tree.ts';
 import { type CountsInUse, Renewal } from './renewal.ts';
 import {
+  DEMANDED_EXTRA,
   type EncodedTable,
   encodeEntry,
   type NewSnapshot,
@@ -50,6 +51,17 @@ export function applySnapshot(file: HostFile, choice: SnapshotChoice): Promise<v
 /** Removes a snapshot. @throws {DiskError} not-found, not-supported, corrupt, limit, no-space */
 export function deleteSnapshot(file: HostFile, choice: SnapshotChoice): Promise<void> {
   return withImage(file, (image) => remove(image, choice));
+}
+
+/** Fills up entries that lack what version 3 demands, in an image of version 2 as well. @throws {DiskError} limit, no-space */
+export function completeSnapshots(file: HostFile): Promise<void> {
+  return withImage(file, (image) =>
+    changing(image, async (change) => {
+      const { entries, slices } = await readEncodedTable(file, { ...image.header, version: 3 });
+      if (entries.every(({ extraSize }) => extraSize >= DEMANDED_EXTRA)) return;
+      await change.finish(await change.writeSnapshots(slices));
+    }),
+  );
 }
 
 async function withImage(file: HostFile, change: (image: Image) => Promise<void>): Promise<void> {

@@ -14,8 +14,8 @@ import { readAt } from './table-reader.ts';
 const FIXED = 40;
 /** VM state size, disk size, icount. */
 const EXTRA = 24;
-/** Of these version 3 demands the first two. */
-const DEMANDED_EXTRA = 16;
+/** Bytes of extra data that version 3 demands: VM state size and disk size. */
+export const DEMANDED_EXTRA = 16;
 const SPEC = 'qcow2.txt, "Snapshots"';
 
 /** What the maker of a snapshot says of it. */

@@ -30,6 +30,7 @@ export const luksSupport: FormatSupport = {
     return { required, fullyAllocated: required, bitmaps: undefined };
   },
   bitmaps: undefined,
+  amend: undefined,
   snapshots: undefined,
   check: undefined,
   repair: undefined,

@@ -26,6 +26,7 @@ import { passphraseOf } from '../objects/secret.ts';
 import type { JsonObject } from '../print/json.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
 import { luksChoices, luksJson, withPassphrase } from './luks-options.ts';
+import { qcow2Amend } from './qcow2-amend.ts';
 import { qcow2Rows } from './rows.ts';
 import type {
   CheckOutcome,
@@ -56,6 +57,7 @@ export const qcow2Support: FormatSupport = {
     remove: (file, name) => deleteSnapshot(file, { id: undefined, name }),
   },
   measure,
+  amend: qcow2Amend,
   bitmaps: async (file) => {
     const { version, bitmaps } = await readInfo(file);
     return version === 2 ? undefined : bitmaps.filter(({ inUse }) => !inUse);

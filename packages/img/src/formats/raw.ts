@@ -27,6 +27,7 @@ export const rawSupport: FormatSupport = {
     return { required: size, fullyAllocated: size, bitmaps: undefined };
   },
   bitmaps: undefined,
+  amend: undefined,
   check: undefined,
   repair: undefined,
 };

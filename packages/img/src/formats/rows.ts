@@ -79,3 +79,32 @@ export const qcow2Rows: readonly CreationRow[] = [
     standard: '16',
   },
 ];
+
+const keptNames = [
+  'size',
+  'compat',
+  'backing_file',
+  'backing_fmt',
+  'data_file',
+  'data_file_raw',
+  'lazy_refcounts',
+  'refcount_bits',
+];
+
+/** What of a qcow2 image can be changed later. */
+export const qcow2AmendRows: readonly CreationRow[] = [
+  {
+    name: 'encrypt.state',
+    type: 'text',
+    help: 'Select new state of affected keyslots (active/inactive)',
+  },
+  { name: 'encrypt.keyslot', type: 'number', help: 'Select a single keyslot to modify explicitly' },
+  { name: 'encrypt.old-secret', type: 'text', help: 'Select all keyslots that match this password' },
+  {
+    name: 'encrypt.new-secret',
+    type: 'text',
+    help: 'New secret to set in the matching keyslots. Empty string to erase',
+  },
+  { name: 'encrypt.iter-time', type: 'number', help: 'Time to spend in PBKDF in milliseconds' },
+  ...qcow2Rows.filter(({ name }) => keptNames.includes(name)),
+];

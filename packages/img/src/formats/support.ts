@@ -1,5 +1,6 @@
 /** What the command asks of an image format, beyond reading and writing it: the row of `formats` in `open.ts`. */
 import type { BackingReference, BlockSource, HostFile, HostSource, ImageFormat } from '@strata/block';
+import type { WritableChain } from '@strata/chain';
 import type { CreationRow, CreationValues } from '../creation.ts';
 import type { Objects } from '../objects/objects.ts';
 import type { CheckCounts } from '../print/check.ts';
@@ -33,12 +34,29 @@ export interface FormatSupport {
   readonly bitmaps: ((file: HostSource) => Promise<readonly BitmapFacts[] | undefined>) | undefined;
   /** Its images keep dirty bitmaps. */
   readonly keepsBitmaps?: true;
+  /** Changes options of an image; undefined if the format has none that can be changed. */
+  readonly amend: AmendSupport | undefined;
   /** Keeps states of a disk inside its image; undefined if the format cannot. */
   readonly snapshots: SnapshotSupport | undefined;
   /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
   readonly check: ((file: HostSource) => Promise<CheckOutcome>) | undefined;
   /** Repairs leaks only, or all that can be; the outcome is that of the check on the way. */
   readonly repair: ((file: HostFile, scope: 'leaks' | 'all') => Promise<CheckOutcome>) | undefined;
+}
+
+/** Changing options that an image was created with. */
+export interface AmendSupport {
+  readonly rows: readonly CreationRow[];
+  /**
+   * Makes the changes. `open` opens the image for writing; it may be called several times, one after another.
+   *
+   * @throws {DiskError} invalid with `op` `rebase` if that is the verb for it; and everything else that it meets
+   */
+  run(
+    open: () => Promise<WritableChain>,
+    values: CreationValues,
+    progress: (done: number, total: number) => void,
+  ): Promise<void>;
 }
 
 /** What is to be measured, and into what. */
