@@ -23,12 +23,14 @@ export interface StatusSource {
   /** Requests start and end at multiples of it. */
   readonly minimumBlock: number;
   readonly contexts: readonly MetaContextReply[];
-  /** One chunk for each context, in any order. */
-  ask(offset: number, length: number): Promise<readonly BlockStatus[]>;
+  /** The longest range that can be asked about: a multiple of the minimum block. */
+  readonly mostAtOnce: number;
+  /** One chunk for each of these contexts, and perhaps for others, in any order. */
+  ask(offset: number, length: number, contextIds: readonly number[]): Promise<readonly BlockStatus[]>;
 }
 
-/** Fits 32 bits and is a multiple of every minimum block size. */
-const mostAtOnce = 2 ** 32 - 65536;
+/** What fits 32 and 53 bits, and is a multiple of every minimum block size. */
+export const mostStatus = { compact: 2 ** 32 - 65536, extended: 2 ** 52 };
 
 interface Walk<T> {
   at(offset: number, limit: number): T | undefined;
@@ -46,14 +48,15 @@ export class Allocation {
     const find = (statuses: readonly BlockStatus[], name: string): BlockStatus | undefined =>
       statuses.find(({ contextId }) => contextId === ids.get(name));
     if (ids.has(allocationContext) || ids.has(depthContext)) {
-      this.#extents = new Walker(source, (statuses, offset) => {
+      const both = [ids.get(allocationContext), ids.get(depthContext)].filter((id) => id !== undefined);
+      this.#extents = new Walker(source, both, (statuses, offset) => {
         return new ExtentWalk(find(statuses, allocationContext), find(statuses, depthContext), offset);
       });
     }
-    for (const name of ids.keys()) {
+    for (const [name, id] of ids) {
       const walk = (statuses: readonly BlockStatus[], offset: number) =>
         new ContextWalk(find(statuses, name) as BlockStatus, offset);
-      this.#runs.set(name, new Walker(source, walk));
+      this.#runs.set(name, new Walker(source, [id], walk));
     }
   }
 
@@ -87,6 +90,7 @@ export class Allocation {
 /** Answers one walk; several at once are right, but not spared any request. */
 class Walker<T extends { readonly length: number }> {
   readonly #source: StatusSource;
+  readonly #contextIds: readonly number[];
   readonly #begin: (statuses: readonly BlockStatus[], offset: number) => Walk<T>;
   #walk: Walk<T> | undefined;
   /** Counts what `forget` was called. */
@@ -95,8 +99,13 @@ class Walker<T extends { readonly length: number }> {
   #passed = -1;
   #asked = 0;
 
-  constructor(source: StatusSource, begin: (statuses: readonly BlockStatus[], offset: number) => Walk<T>) {
+  constructor(
+    source: StatusSource,
+    contextIds: readonly number[],
+    begin: (statuses: readonly BlockStatus[], offset: number) => Walk<T>,
+  ) {
     this.#source = source;
+    this.#contextIds = contextIds;
     this.#begin = begin;
   }
 
@@ -107,14 +116,14 @@ class Walker<T extends { readonly length: number }> {
   }
 
   async at(offset: number, limit: number): Promise<T> {
-    const { minimumBlock, size } = this.#source;
+    const { minimumBlock, mostAtOnce, size } = this.#source;
     const start = offset - (offset % minimumBlock);
     const wanted = Math.max(offset - start + limit, offset === this.#passed ? 2 * this.#asked : 0);
     const rounded = Math.ceil(wanted / minimumBlock) * minimumBlock;
     const length = Math.min(rounded, size - start, mostAtOnce);
     const epoch = this.#epoch;
     this.#asked = length;
-    const walk = this.#begin(await this.#source.ask(start, length), start);
+    const walk = this.#begin(await this.#source.ask(start, length, this.#contextIds), start);
     if (epoch === this.#epoch) this.#walk = walk;
     const found = walk.at(offset, limit);
     if (found === undefined) {

@@ -90,7 +90,7 @@ function openSession(target: NbdTarget, options: ConnectionsOptions): Promise<Se
  * one table of them is not enough.
  */
 export function isAlike(a: Negotiated, b: Negotiated): boolean {
-  const facts = ({ size, flags, structured, blockSizes, contexts }: Negotiated): string =>
-    JSON.stringify([size, flags, structured, blockSizes, contexts]);
+  const facts = ({ size, flags, style, blockSizes, contexts }: Negotiated): string =>
+    JSON.stringify([size, flags, style, blockSizes, contexts]);
   return facts(a) === facts(b);
 }

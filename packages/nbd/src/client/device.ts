@@ -17,9 +17,9 @@ import {
   withContext,
   type ZeroOptions,
 } from '@strata/block';
-import { Command, CommandFlag, TransmissionFlag } from '../protocol/numbers.ts';
+import { CommandFlag, TransmissionFlag } from '../protocol/numbers.ts';
 import type { BlockSizes } from '../protocol/options.ts';
-import { Allocation, allocationContext, depthContext } from './allocation.ts';
+import { Allocation, allocationContext, depthContext, mostStatus } from './allocation.ts';
 import { Connections } from './connections.ts';
 import type { Negotiated } from './handshake.ts';
 import type { ConnectOptions } from './negotiation.ts';
@@ -51,6 +51,7 @@ export interface NbdInfo {
   /** Of `TransmissionFlag`. */
   readonly flags: number;
   readonly structuredReplies: boolean;
+  readonly extendedHeaders: boolean;
   /** Undefined if the server did not say; then any offset and up to 32 MiB are taken. */
   readonly blockSizes: BlockSizes | undefined;
   /** The server's own name for the export, where it told one. */
@@ -120,12 +121,13 @@ function connection(disk: NbdDisk): NbdConnection {
 }
 
 function infoOf(negotiated: Negotiated): NbdInfo {
-  const { size, flags, structured, blockSizes, name, description, contexts } = negotiated;
+  const { size, flags, style, blockSizes, name, description, contexts } = negotiated;
   return Object.freeze({
     size,
     isReadOnly: (flags & TransmissionFlag.readOnly) !== 0,
     flags,
-    structuredReplies: structured,
+    structuredReplies: style !== 'simple',
+    extendedHeaders: style === 'extended',
     blockSizes,
     canonicalName: name,
     description,
@@ -161,7 +163,8 @@ class NbdDisk implements BlockDevice {
       size: this.size,
       minimumBlock,
       contexts: negotiated.contexts,
-      ask: (offset, length) => connections.next().send({ command: Command.blockStatus, offset, length }),
+      mostAtOnce: mostStatus[negotiated.style === 'extended' ? 'extended' : 'compact'],
+      ask: (offset, length, contextIds) => connections.next().status(offset, length, contextIds),
     });
     this.caps = {
       blockSize: minimumBlock,

@@ -1,8 +1,8 @@
 /**
  * The negotiation that opens an export: everything useful is asked for, nothing optional is insisted on.
  *
- * Structured replies, then metadata contexts (which need them), then GO with its information; a server that
- * does not know GO, or no option but one, is asked by EXPORT_NAME.
+ * Extended headers or else structured replies, then metadata contexts (which need them), then GO with its information;
+ * a server that does not know GO, or no option but one, is asked by EXPORT_NAME. An oldstyle server is asked nothing.
  *
  * Spec: proto.md, "Option types", "Size constraints"
  */
@@ -23,6 +23,7 @@ import {
   encodeMetaContextRequest,
   type MetaContextReply,
 } from '../protocol/options.ts';
+import type { ReplyStyle } from '../protocol/reply.ts';
 import { printable } from '../protocol/text.ts';
 import type { Negotiation } from './negotiation.ts';
 import {
@@ -47,7 +48,7 @@ export interface Wanted {
 
 /** What was agreed on. */
 export interface Negotiated extends ExportSummary {
-  readonly structured: boolean;
+  readonly style: ReplyStyle;
   /** Undefined if the server did not say. */
   readonly blockSizes: BlockSizes | undefined;
   /** The server's own name for the export, where it told one. */
@@ -62,25 +63,51 @@ const mostInfos = 64;
 const largestMinimum = 65536;
 
 /**
- * @throws {DiskError} not-found, denied, not-supported (TLS required, oldstyle), closed as the server answers;
+ * @throws {DiskError} not-found, denied, closed as the server answers;
  *   limit for an export above 2^53 - 1 bytes; protocol
  */
 export function* openExport(wanted: Wanted): Negotiation<Negotiated> {
-  const { fixed, noZeroes } = yield* greet();
+  const { fixed, noZeroes, oldstyle } = yield* greet();
   yield* startTls(wanted.tls, fixed);
-  if (!fixed) return checked({ ...(yield* exportName(wanted, noZeroes)), structured: false, contexts: [] });
-  const structured = yield* structuredReplies();
-  const contexts = structured ? yield* selectContexts(wanted) : [];
-  const details = (yield* go(wanted)) ?? (yield* exportName(wanted, noZeroes));
-  return checked({ ...details, structured, contexts });
+  if (oldstyle !== undefined) return checked(theOnlyExport(wanted, oldstyle));
+  if (!fixed) return checked({ ...(yield* exportName(wanted, noZeroes)), style: 'simple', contexts: [] });
+  const style = yield* replyStyle();
+  const contexts = style === 'simple' ? [] : yield* selectContexts(wanted);
+  const details = (yield* go(wanted)) ?? (yield* withoutGo(wanted, noZeroes, style));
+  return checked({ ...details, style, contexts });
 }
 
 /** What a server says of an export in answer to INFO or GO. */
-export type Details = Omit<Negotiated, 'structured' | 'contexts'>;
+export type Details = Omit<Negotiated, 'style' | 'contexts'>;
+
+/** What is asked for by EXPORT_NAME has no more details than this. */
+const noDetails = { blockSizes: undefined, name: undefined, description: undefined };
+
+/** An oldstyle server has one export, without a name. @throws {DiskError} not-found if another one is wanted */
+function theOnlyExport({ exportName }: Wanted, summary: ExportSummary): Negotiated {
+  if (exportName === '') return { ...summary, ...noDetails, style: 'simple', contexts: [] };
+  throw new DiskError('not-found', 'Server does not support non-empty export names');
+}
+
+/** Extended headers if the server has them, or else structured replies, or neither. */
+function* replyStyle(): Negotiation<ReplyStyle> {
+  if (yield* agrees(Option.extendedHeaders)) return 'extended';
+  return (yield* structuredReplies()) ? 'structured' : 'simple';
+}
+
+/** A server that has extended headers must know GO. */
+function* withoutGo(wanted: Wanted, noZeroes: boolean, style: ReplyStyle): Negotiation<Details> {
+  if (style === 'extended')
+    throw new DiskError('protocol', 'the server has extended headers and does not know GO');
+  return yield* exportName(wanted, noZeroes);
+}
 
 /** Asks for structured replies. True: they were agreed on. */
-export function* structuredReplies(): Negotiation<boolean> {
-  const option = Option.structuredReply;
+export function structuredReplies(): Negotiation<boolean> {
+  return agrees(Option.structuredReply);
+}
+
+function* agrees(option: number): Negotiation<boolean> {
   const refusal = yield* ask(option, new Uint8Array(), 0, (type) => {
     throw unexpectedReply(option, type);
   });
@@ -156,7 +183,7 @@ function* exportName(wanted: Wanted, noZeroes: boolean): Negotiation<Details> {
     throw new DiskError('closed', text, { cause });
   }
   const summary = decodeExportNameReply(reply.subarray(0, exportNameReplyLength));
-  return { ...summary, blockSizes: undefined, name: undefined, description: undefined };
+  return { ...summary, ...noDetails };
 }
 
 /** @throws {DiskError} protocol for what contradicts itself */
@@ -166,7 +193,8 @@ function checked(negotiated: Negotiated): Negotiated {
   if ((flags & TransmissionFlag.hasFlags) === 0) {
     throw new DiskError('protocol', 'the transmission flags do not have their lowest bit set');
   }
-  if (!negotiated.structured) flags &= ~TransmissionFlag.sendDf;
+  if (negotiated.style === 'simple') flags &= ~TransmissionFlag.sendDf;
+  if (negotiated.style !== 'extended') flags &= ~TransmissionFlag.blockStatusPayload;
   if ((flags & TransmissionFlag.sendWriteZeroes) === 0) flags &= ~TransmissionFlag.sendFastZero;
   if (blockSizes !== undefined) checkBlockSizes(blockSizes, size);
   return { ...negotiated, flags };

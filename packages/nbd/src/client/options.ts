@@ -9,11 +9,14 @@
 import { DiskError, type ErrorCode } from '@strata/block';
 import {
   decodeGreeting,
+  decodeOldstyleGreeting,
   decodeOptionReplyHeader,
+  type ExportSummary,
   encodeClientFlags,
   encodeOption,
   greetingLength,
   isErrorReply,
+  oldstyleGreetingLength,
   optionReplyHeaderLength,
 } from '../protocol/handshake.ts';
 import { HandshakeFlag, Option, OptionReply } from '../protocol/numbers.ts';
@@ -29,16 +32,18 @@ export interface Style {
   readonly fixed: boolean;
   /** The answer to EXPORT_NAME comes without 124 reserved bytes. */
   readonly noZeroes: boolean;
+  /** What an oldstyle server tells of its one export; it takes no options. */
+  readonly oldstyle?: ExportSummary;
 }
 
-/** @throws {DiskError} protocol if this is no NBD server; not-supported for an oldstyle one */
+/** @throws {DiskError} protocol if this is no NBD server; limit for the export of an oldstyle one above 2^53 - 1 bytes */
 export function* greet(): Negotiation<Style> {
-  const greeting = decodeGreeting(yield { take: greetingLength });
+  const first = yield { take: greetingLength };
+  const greeting = decodeGreeting(first);
   if (greeting.style === 'oldstyle') {
-    throw new DiskError(
-      'not-supported',
-      'the server speaks the oldstyle protocol, which is not supported yet',
-    );
+    const rest = yield { take: oldstyleGreetingLength - greetingLength };
+    const oldstyle = decodeOldstyleGreeting(Buffer.concat([first, rest]));
+    return { fixed: false, noZeroes: false, oldstyle };
   }
   const flags = greeting.flags & (HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes);
   yield { send: encodeClientFlags(flags), take: 0 };
@@ -153,6 +158,10 @@ const refusals: ReadonlyMap<number, readonly [ErrorCode, (option: string) => str
   [
     OptionReply.errBlockSizeRequired,
     ['not-supported', (option) => `Server requires block sizes to be asked for in ${option}`],
+  ],
+  [
+    OptionReply.errExtendedHeadersRequired,
+    ['not-supported', (option) => `Server requires extended headers for ${option}`],
   ],
   [OptionReply.errTooBig, ['limit', (option) => `Too big for the server: ${option}`]],
 ] as const);

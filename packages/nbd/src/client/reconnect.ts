@@ -68,6 +68,10 @@ export class Reconnecting implements Requests {
     return this.#persist((session) => session.write(from, offset), 'change');
   }
 
+  status(offset: number, length: number, contextIds: readonly number[]): Promise<readonly BlockStatus[]> {
+    return this.#persist((session) => session.status(offset, length, contextIds), 'read');
+  }
+
   send(request: PlainRequest): Promise<readonly BlockStatus[]> {
     if (request.command === Command.flush) return this.#flush(request);
     const changes = request.command === Command.trim || request.command === Command.writeZeroes;

@@ -9,18 +9,25 @@
  * told to `ReplyTable.failed` once, and nothing after it is looked at. A server that speaks structured replies may
  * still answer with a simple one, except to a read.
  *
- * Spec: proto.md, "Simple reply message", "Structured reply chunk message"
+ * Spec: proto.md, "Simple reply message", "Structured reply chunk message"; "Extended reply chunk message" of the branch
+ * extension-ext-header
  */
 import { DiskError } from '@strata/block';
-import { decodeBlockStatus, statusExtentLength, statusHeaderLength } from '../protocol/extents.ts';
+import {
+  type BlockStatus,
+  decodeBlockStatus,
+  decodeExtendedBlockStatus,
+  statusLayout,
+} from '../protocol/extents.ts';
 import { Command, ReplyFlag, ReplyType } from '../protocol/numbers.ts';
 import {
-  chunkHeaderLength,
+  chunkHeaderLengthOf,
   decodeErrorPayload,
   isErrorType,
   newReplyHeader,
   offsetDataHeaderLength,
   offsetHoleLength,
+  type ReplyStyle,
   readOffset,
   readReplyHeader,
   simpleReplyLength,
@@ -30,7 +37,7 @@ import type { PendingRequest } from './request.ts';
 
 /** Who knows the requests in flight. */
 export interface ReplyTable {
-  readonly structured: boolean;
+  readonly style: ReplyStyle;
   /** Identifiers of the negotiated metadata contexts. */
   readonly contextIds: readonly number[];
   /** True while the next reply is surely that of a large read. */
@@ -52,12 +59,16 @@ const directFrom = 16 * 1024;
 const inlineLength = 64 * 1024;
 const longestError = 64 * 1024;
 /** Spec: "Structured reply types", NBD_REPLY_TYPE_BLOCK_STATUS */
-const longestStatus = statusHeaderLength + statusExtentLength * 2 ** 20;
-const dataHeaderLength = chunkHeaderLength + offsetDataHeaderLength;
+const mostExtents = 2 ** 20;
 
 /** See above. */
 export class ReplyReader implements ByteSink {
   readonly #table: ReplyTable;
+  /** Of chunks, and of chunks with bytes in them up to these. */
+  readonly #headerLength: number;
+  readonly #dataHeaderLength: number;
+  readonly #statusType: number;
+  readonly #longestStatus: number;
   readonly #buffer = Buffer.allocUnsafeSlow(bufferLength);
   /** What stands from `#start` to `#end` has been received and not read yet. */
   #start = 0;
@@ -74,6 +85,12 @@ export class ReplyReader implements ByteSink {
 
   constructor(table: ReplyTable) {
     this.#table = table;
+    const { style } = table;
+    this.#headerLength = chunkHeaderLengthOf(style);
+    this.#dataHeaderLength = this.#headerLength + offsetDataHeaderLength;
+    this.#statusType = style === 'extended' ? ReplyType.blockStatusExtended : ReplyType.blockStatus;
+    const layout = statusLayout(style);
+    this.#longestStatus = layout.header + layout.extent * mostExtents;
   }
 
   target(): Uint8Array {
@@ -83,7 +100,8 @@ export class ReplyReader implements ByteSink {
       payload !== undefined && payload.length - this.#payloadFilled >= (sparing ? 1 : directFrom);
     if (payload !== undefined && this.#direct) return payload.subarray(this.#payloadFilled);
     if (payload !== undefined || !sparing) return this.#buffer.subarray(this.#end);
-    const header = Math.max(this.#needed, this.#table.structured ? dataHeaderLength : simpleReplyLength);
+    const usual = this.#table.style === 'simple' ? simpleReplyLength : this.#dataHeaderLength;
+    const header = Math.max(this.#needed, usual);
     return this.#buffer.subarray(this.#end, this.#start + header);
   }
 
@@ -138,19 +156,32 @@ export class ReplyReader implements ByteSink {
     const header = this.#header;
     const available = this.#end - this.#start;
     if (readReplyHeader(this.#buffer, this.#start, available, header) === 0) {
-      return this.#wait(available < simpleReplyLength ? simpleReplyLength : chunkHeaderLength);
+      if (available < simpleReplyLength) return this.#wait(simpleReplyLength);
+      this.#checkStyle(header.style);
+      return this.#wait(this.#headerLength);
     }
     const request = this.#table.find(header.cookieHigh, header.cookieLow);
     if (request === undefined) throw violation('a reply has a cookie that no request in flight has');
     this.#request = request;
-    if (header.structured && !this.#table.structured) throw violation('a structured reply, never agreed on');
-    return header.structured ? this.#chunk(request, available) : this.#simple(request);
+    if (header.style === 'simple') return this.#simple(request);
+    this.#checkStyle(header.style);
+    if (header.style === 'extended' && header.offset !== request.parts.offset) {
+      throw violation(`a reply for offset ${header.offset}`);
+    }
+    return this.#chunk(request, available);
+  }
+
+  /** Of a reply that is no simple one. */
+  #checkStyle(style: ReplyStyle): void {
+    if (style !== this.#table.style) throw violation(`a reply of the ${style} style, never agreed on`);
   }
 
   #simple(request: PendingRequest): boolean {
     const { error } = this.#header;
     const { command, offset, length } = request.parts;
-    if (this.#table.structured && command === Command.read) throw violation('a simple reply to a read');
+    const { style } = this.#table;
+    if (style === 'extended') throw violation('a simple reply, with extended headers');
+    if (style !== 'simple' && command === Command.read) throw violation('a simple reply to a read');
     this.#start += simpleReplyLength;
     if (error !== 0) request.fail({ error, message: '', offset: undefined });
     else if (command === Command.blockStatus) throw violation('a simple reply to a block status');
@@ -166,31 +197,31 @@ export class ReplyReader implements ByteSink {
       case ReplyType.none:
         if (length !== 0 || (flags & ReplyFlag.done) === 0)
           throw violation('a NONE chunk that is not the end');
-        this.#start += chunkHeaderLength;
+        this.#start += this.#headerLength;
         this.#finish();
         return true;
       case ReplyType.offsetData: {
         const size = length - offsetDataHeaderLength;
         if (command !== Command.read || size < 1 || size > request.parts.length) throw misfit(type, length);
-        if (available < dataHeaderLength) return this.#wait(dataHeaderLength);
-        const into = request.data(readOffset(this.#buffer, this.#start + chunkHeaderLength), size);
-        this.#start += dataHeaderLength;
+        if (available < this.#dataHeaderLength) return this.#wait(this.#dataHeaderLength);
+        const into = request.data(readOffset(this.#buffer, this.#start + this.#headerLength), size);
+        this.#start += this.#dataHeaderLength;
         return this.#payloadInto(into);
       }
       case ReplyType.offsetHole:
         if (command !== Command.read || length !== offsetHoleLength) throw misfit(type, length);
         break;
-      case ReplyType.blockStatus:
-        if (command !== Command.blockStatus || length > longestStatus) throw misfit(type, length);
+      case this.#statusType:
+        if (command !== Command.blockStatus || length > this.#longestStatus) throw misfit(type, length);
         break;
       default:
         if (!isErrorType(type) || length > longestError) throw misfit(type, length);
     }
     if (length > inlineLength) {
-      this.#start += chunkHeaderLength;
+      this.#start += this.#headerLength;
       return this.#payloadInto(Buffer.allocUnsafeSlow(length));
     }
-    const whole = chunkHeaderLength + length;
+    const whole = this.#headerLength + length;
     if (available < whole) return this.#wait(whole);
     this.#start += whole;
     this.#chunkEnds(this.#buffer.subarray(this.#start - length, this.#start));
@@ -211,12 +242,12 @@ export class ReplyReader implements ByteSink {
   /** The payload of the current message is here. */
   #chunkEnds(payload: Uint8Array): void {
     const request = this.#request as PendingRequest;
-    const { structured, type, flags } = this.#header;
+    const { style, type, flags } = this.#header;
     if (type === ReplyType.offsetHole) {
       const at = Buffer.from(payload.buffer, payload.byteOffset, payload.length);
       request.hole(readOffset(at, 0), at.readUInt32BE(offsetDataHeaderLength));
-    } else if (type === ReplyType.blockStatus) {
-      const status = decodeBlockStatus(payload);
+    } else if (type === this.#statusType) {
+      const status = decodeStatus(payload, style);
       if (!this.#table.contextIds.includes(status.contextId)) {
         throw violation(`block status for context ${status.contextId}, which was not negotiated`);
       }
@@ -224,7 +255,7 @@ export class ReplyReader implements ByteSink {
     } else if (isErrorType(type)) {
       request.fail(decodeErrorPayload(payload, type));
     }
-    if (!structured || (flags & ReplyFlag.done) !== 0) this.#finish();
+    if (style === 'simple' || (flags & ReplyFlag.done) !== 0) this.#finish();
   }
 
   #finish(): void {
@@ -233,6 +264,10 @@ export class ReplyReader implements ByteSink {
     request.check(this.#table.contextIds.length);
     this.#table.finished(request);
   }
+}
+
+function decodeStatus(payload: Uint8Array, style: ReplyStyle): BlockStatus {
+  return style === 'extended' ? decodeExtendedBlockStatus(payload) : decodeBlockStatus(payload);
 }
 
 function violation(message: string): DiskError {

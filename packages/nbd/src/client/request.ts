@@ -26,8 +26,10 @@ export interface RequestParts {
   readonly path: string | undefined;
   /** Of a READ: as long as `length`, filled in place. */
   readonly into?: Uint8Array;
-  /** Of a WRITE: as long as `length`, unchanged until the request settles. */
+  /** The payload, unchanged until the request settles; of a WRITE as long as `length`. */
   readonly from?: Uint8Array;
+  /** Of a BLOCK_STATUS that names them in its payload: the contexts that are asked for. */
+  readonly contextIds?: readonly number[];
   /** Gets the chunks of a BLOCK_STATUS, one a context; empty for any other request. */
   readonly resolve: (statuses: readonly BlockStatus[]) => void;
   readonly reject: (error: unknown) => void;
@@ -72,6 +74,9 @@ export class PendingRequest {
   /** Takes one chunk of block status. @throws {DiskError} protocol */
   status(status: BlockStatus): void {
     this.#statuses ??= [];
+    if (this.parts.contextIds?.includes(status.contextId) === false) {
+      throw new DiskError('protocol', `a block status chunk for context ${status.contextId}, unasked`);
+    }
     if (this.#statuses.some(({ contextId }) => contextId === status.contextId)) {
       throw new DiskError('protocol', `a second block status chunk for context ${status.contextId}`);
     }
@@ -99,7 +104,8 @@ export class PendingRequest {
     if (this.#coverage?.complete === false) {
       throw new DiskError('protocol', 'a read was answered without all of its bytes');
     }
-    if (this.parts.command === Command.blockStatus && this.#statuses?.length !== contexts) {
+    const asked = this.parts.contextIds?.length ?? contexts;
+    if (this.parts.command === Command.blockStatus && this.#statuses?.length !== asked) {
       throw new DiskError('protocol', 'a block status was answered without all of its contexts');
     }
   }

@@ -13,9 +13,14 @@
  */
 import { nextTick } from 'node:process';
 import { DiskError } from '@strata/block';
-import type { BlockStatus } from '../protocol/extents.ts';
-import { Command } from '../protocol/numbers.ts';
-import { requestHeaderLength, writeRequestHeader } from '../protocol/request.ts';
+import { type BlockStatus, encodeStatusQuery } from '../protocol/extents.ts';
+import { Command, CommandFlag, TransmissionFlag } from '../protocol/numbers.ts';
+import {
+  extendedRequestHeaderLength,
+  requestHeaderLength,
+  writeExtendedRequestHeader,
+  writeRequestHeader,
+} from '../protocol/request.ts';
 import type { Transport } from './connect.ts';
 import type { Negotiated } from './handshake.ts';
 import { InFlight } from './in-flight.ts';
@@ -43,6 +48,8 @@ export class Session {
   /** What the connection was negotiated to be. */
   readonly negotiated: Negotiated;
   readonly #transport: Transport;
+  readonly #isExtended: boolean;
+  readonly #headerLength: number;
   readonly #path: string | undefined;
   readonly #inFlight = new InFlight(mostInFlight);
   readonly #waiting: PendingRequest[] = [];
@@ -61,9 +68,11 @@ export class Session {
     this.#path = path;
     this.negotiated = negotiated;
     this.#transport = transport;
+    this.#isExtended = negotiated.style === 'extended';
+    this.#headerLength = this.#isExtended ? extendedRequestHeaderLength : requestHeaderLength;
     const inFlight = this.#inFlight;
     transport.sink = new ReplyReader({
-      structured: negotiated.structured,
+      style: negotiated.style,
       contextIds: negotiated.contexts.map(({ id }) => id),
       get onlyLargeReads() {
         return inFlight.onlyLargeReads;
@@ -98,7 +107,19 @@ export class Session {
     return statuses as Promise<void>;
   }
 
-  /** Any other request. A BLOCK_STATUS gives one chunk a negotiated context. @throws {DiskError} as `read` */
+  /**
+   * A BLOCK_STATUS of these contexts, or of all that were negotiated where the server does not take a choice. Gives one
+   * chunk a context. @throws {DiskError} as `read`
+   */
+  status(offset: number, length: number, contextIds: readonly number[]): Promise<readonly BlockStatus[]> {
+    const { contexts, flags } = this.negotiated;
+    const request = { command: Command.blockStatus, offset, length };
+    const canChoose = (flags & TransmissionFlag.blockStatusPayload) !== 0;
+    if (!canChoose || contextIds.length === contexts.length) return this.#request(request, {});
+    return this.#request(request, { from: encodeStatusQuery({ length, contextIds }), contextIds });
+  }
+
+  /** Any other request. @throws {DiskError} as `read` */
   send(request: PlainRequest): Promise<readonly BlockStatus[]> {
     return this.#request(request, {});
   }
@@ -112,7 +133,7 @@ export class Session {
 
   #request(
     request: PlainRequest,
-    payload: Pick<RequestParts, 'into' | 'from'>,
+    payload: Pick<RequestParts, 'into' | 'from' | 'contextIds'>,
   ): Promise<readonly BlockStatus[]> {
     return new Promise((resolve, reject) => {
       const pending = new PendingRequest({
@@ -139,15 +160,15 @@ export class Session {
     this.#scheduled = false;
     const count = Math.min(this.#waiting.length - this.#nextWaiting, this.#inFlight.room);
     if (count === 0 || this.#lost !== undefined) return;
-    const headers = Buffer.allocUnsafe(count * requestHeaderLength);
+    const headers = Buffer.allocUnsafe(count * this.#headerLength);
     const chunks: Uint8Array[] = [];
     const writes: PendingRequest[] = [];
     let from = 0;
     for (let index = 0; index < count; index++) {
       const request = this.#waiting[this.#nextWaiting++] as PendingRequest;
       this.#inFlight.add(request);
-      const to = (index + 1) * requestHeaderLength;
-      encode(request, headers, to - requestHeaderLength);
+      const to = (index + 1) * this.#headerLength;
+      this.#encode(request, headers, to - this.#headerLength);
       if (request.parts.from === undefined) continue;
       chunks.push(headers.subarray(from, to), request.parts.from);
       from = to;
@@ -209,8 +230,9 @@ export class Session {
   }
 
   #disconnect(): Promise<void> {
-    const header = Buffer.alloc(requestHeaderLength);
-    writeRequestHeader(header, 0, {
+    const header = Buffer.alloc(this.#headerLength);
+    const write = this.#isExtended ? writeExtendedRequestHeader : writeRequestHeader;
+    write(header, 0, {
       flags: 0,
       command: Command.disconnect,
       cookieHigh: 0,
@@ -221,9 +243,16 @@ export class Session {
     this.#transport.send([header]);
     return this.#transport.end();
   }
-}
 
-function encode({ parts, cookieHigh, cookieLow }: PendingRequest, into: Buffer, at: number): void {
-  const { flags, command, offset, length } = parts;
-  writeRequestHeader(into, at, { flags, command, cookieHigh, cookieLow, offset, length });
+  #encode({ parts, cookieHigh, cookieLow }: PendingRequest, into: Buffer, at: number): void {
+    const { command, offset, from } = parts;
+    if (!this.#isExtended) {
+      const { length } = parts;
+      writeRequestHeader(into, at, { flags: parts.flags, command, cookieHigh, cookieLow, offset, length });
+      return;
+    }
+    const length = from?.length ?? parts.length;
+    const flags = from === undefined ? parts.flags : parts.flags | CommandFlag.payloadLength;
+    writeExtendedRequestHeader(into, at, { flags, command, cookieHigh, cookieLow, offset, length });
+  }
 }

@@ -11,15 +11,15 @@ import { Command, CommandFlag, defaultMaxPayload, TransmissionFlag } from '../pr
 import type { Negotiated } from './handshake.ts';
 import type { Session } from './session.ts';
 
-/** Of TRIM and WRITE_ZEROES, which have no payload: a multiple of every minimum block, well inside 32 bits. */
-const mostWithoutPayload = 2 ** 30;
+/** Of TRIM and WRITE_ZEROES, which have no payload: multiples of every minimum block, well inside 32 and 53 bits. */
+const mostWithoutPayload = { compact: 2 ** 30, extended: 2 ** 52 };
 /** Where the server does not say. Spec: "Size constraints" */
 const defaultPreferredBlock = 4096;
 /** Zeros to be written out, where the server has no WRITE_ZEROES. */
 const zeros = Buffer.alloc(1024 * 1024);
 
 /** What requests are made of: one connection, or something that stands for several. */
-export type Requests = Pick<Session, 'read' | 'write' | 'send' | 'lost'>;
+export type Requests = Pick<Session, 'read' | 'write' | 'send' | 'status' | 'lost'>;
 
 /** Where requests go. */
 export interface SessionSource {
@@ -37,11 +37,12 @@ export class Transfer {
   readonly #connections: SessionSource;
   readonly #flags: number;
   /** What the server was seen to take without a payload; it may refuse what exceeds its payloads. */
-  #mostWithoutPayload = mostWithoutPayload;
+  #mostWithoutPayload: number;
 
-  constructor(connections: SessionSource, { blockSizes, flags }: Negotiated) {
+  constructor(connections: SessionSource, { blockSizes, flags, style }: Negotiated) {
     this.#connections = connections;
     this.#flags = flags;
+    this.#mostWithoutPayload = mostWithoutPayload[style === 'extended' ? 'extended' : 'compact'];
     this.minimumBlock = blockSizes?.minimum ?? 1;
     this.preferredBlock = blockSizes?.preferred ?? defaultPreferredBlock;
     const most = Math.min(blockSizes?.maximumPayload ?? defaultMaxPayload, defaultMaxPayload);

@@ -4,7 +4,7 @@
  * What is inside options and their replies is in `options.ts`. Decoders take exactly the bytes of the
  * message and throw DiskError `protocol` where it breaks the specification.
  *
- * Spec: proto.md, "Newstyle negotiation" and "Fixed newstyle negotiation"
+ * Spec: proto.md, "Oldstyle negotiation", "Newstyle negotiation" and "Fixed newstyle negotiation"
  */
 import { DiskError } from '@strata/block';
 import { WireReader } from '../wire/reader.ts';
@@ -20,6 +20,9 @@ export const optionReplyHeaderLength = 20;
 export const reservedZeroes = 124;
 /** Size and transmission flags, without the reserved zeros. */
 export const exportNameReplyLength = 10;
+
+/** The whole greeting of an oldstyle server: it tells of its export at once. */
+export const oldstyleGreetingLength = 152;
 
 /** What kind of server greets. The greeting of an oldstyle server goes on, and is not decoded further. */
 export type Greeting =
@@ -38,6 +41,14 @@ export function decodeGreeting(bytes: Uint8Array): Greeting {
   if (magic === HandshakeMagic.oldstyle) return { style: 'oldstyle' };
   if (magic !== HandshakeMagic.option) throw reader.error(`unknown magic number 0x${magic.toString(16)}`);
   return { style: 'newstyle', flags: reader.u16() };
+}
+
+/** Takes the `oldstyleGreetingLength` bytes of an oldstyle server. @throws {DiskError} limit if its export is too large */
+export function decodeOldstyleGreeting(bytes: Uint8Array): ExportSummary {
+  const reader = new WireReader(bytes.subarray(16), 'the greeting of the server');
+  const size = decodeSize(reader.u64());
+  // Of 32 bits of flags, the upper half belongs to the handshake that there is none of.
+  return { size, flags: reader.u32() & 0xffff };
 }
 
 export function encodeClientFlags(flags: number): Buffer {

@@ -1,7 +1,8 @@
 /**
  * Every number of the NBD protocol that has a name in its specification.
  *
- * Spec: proto.md, "Values"; the magic numbers, "Newstyle negotiation" to "Structured reply chunk message"
+ * Spec: proto.md, "Values"; the magic numbers, "Newstyle negotiation" to "Extended reply chunk message". What is of the
+ * extended headers stands in proto.md of the branch extension-ext-header.
  */
 
 /** The magic numbers of 64 bits, all of them in the handshake. */
@@ -20,6 +21,8 @@ export const Magic = {
   request: 0x25609513,
   simpleReply: 0x67446698,
   structuredReply: 0x668e33ef,
+  extendedRequest: 0x21e41c71,
+  extendedReply: 0x6e8a278c,
 } as const;
 
 /** Sent by the server in its greeting (16 bits), and back by the client (32 bits). */
@@ -38,6 +41,8 @@ export const TransmissionFlag = {
   canMultiConn: 1 << 8,
   sendCache: 1 << 10,
   sendFastZero: 1 << 11,
+  /** Of the extended headers. */
+  blockStatusPayload: 1 << 12,
 } as const;
 
 /** Options of the handshake. */
@@ -107,6 +112,8 @@ export const ReplyType = {
   offsetData: 1,
   offsetHole: 2,
   blockStatus: 5,
+  /** Of the extended headers, instead of the other. */
+  blockStatusExtended: 6,
   error: 0x8001,
   errorOffset: 0x8002,
 } as const;

@@ -1,14 +1,16 @@
 /**
  * The replies that have no bytes of the disk in them: done, and failed.
  *
- * Spec: proto.md, "Simple reply message" and "Structured reply chunk message"
+ * Spec: proto.md, "Simple reply message" and "Structured reply chunk message"; "Extended reply chunk message" of the
+ * branch extension-ext-header
  */
 import { Command, ReplyFlag, ReplyType } from '../protocol/numbers.ts';
 import {
-  chunkHeaderLength,
+  chunkHeaderLengthOf,
   encodeErrorPayload,
+  type ReplyStyle,
   simpleReplyLength,
-  writeChunkHeader,
+  writeChunkHeaderOf,
   writeSimpleReply,
 } from '../protocol/reply.ts';
 import type { RequestHeader } from '../protocol/request.ts';
@@ -16,11 +18,12 @@ import type { Replies } from './replies.ts';
 import type { Refusal } from './validate.ts';
 
 /** Success without a payload. A READ of nothing is answered as a READ must be. */
-export function answerDone(replies: Replies, request: RequestHeader, structured: boolean): void {
-  if (structured && request.command === Command.read) {
-    const at = replies.reserve(chunkHeaderLength);
-    writeChunkHeader(replies.bytes, at, ReplyFlag.done, ReplyType.none, request, 0);
-    replies.commit(chunkHeaderLength);
+export function answerDone(replies: Replies, request: RequestHeader, style: ReplyStyle): void {
+  if (style === 'extended' || (style === 'structured' && request.command === Command.read)) {
+    const length = chunkHeaderLengthOf(style);
+    const at = replies.reserve(length);
+    writeChunkHeaderOf(style, replies.bytes, at, ReplyFlag.done, ReplyType.none, request, 0);
+    replies.commit(length);
     return;
   }
   const at = replies.reserve(simpleReplyLength);
@@ -28,22 +31,24 @@ export function answerDone(replies: Replies, request: RequestHeader, structured:
   replies.commit(simpleReplyLength);
 }
 
-/** An error, with its text where structured replies were agreed on. */
+/** An error, with its text, and its place if that is known, where chunks were agreed on. */
 export function answerRefusal(
   replies: Replies,
   request: RequestHeader,
-  structured: boolean,
-  refusal: Refusal,
+  style: ReplyStyle,
+  { errno, text, offset }: Refusal,
 ): void {
-  if (!structured) {
+  if (style === 'simple') {
     const at = replies.reserve(simpleReplyLength);
-    writeSimpleReply(replies.bytes, at, refusal.errno, request);
+    writeSimpleReply(replies.bytes, at, errno, request);
     replies.commit(simpleReplyLength);
     return;
   }
-  const payload = encodeErrorPayload(refusal.errno, refusal.text);
-  const at = replies.reserve(chunkHeaderLength + payload.length);
-  writeChunkHeader(replies.bytes, at, ReplyFlag.done, ReplyType.error, request, payload.length);
-  payload.copy(replies.bytes, at + chunkHeaderLength);
-  replies.commit(chunkHeaderLength + payload.length);
+  const type = offset === undefined ? ReplyType.error : ReplyType.errorOffset;
+  const payload = encodeErrorPayload(errno, text, offset);
+  const length = chunkHeaderLengthOf(style) + payload.length;
+  const at = replies.reserve(length);
+  const { bytes } = replies;
+  payload.copy(bytes, writeChunkHeaderOf(style, bytes, at, ReplyFlag.done, type, request, payload.length));
+  replies.commit(length);
 }

@@ -7,9 +7,9 @@
  * Spec: proto.md, "Request types", NBD_CMD_BLOCK_STATUS
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { statusExtentLength, statusHeaderLength, writeStatusExtent } from '../protocol/extents.ts';
+import { statusLayout, writeStatusExtent, writeStatusHeader } from '../protocol/extents.ts';
 import { CommandFlag, ReplyFlag, ReplyType } from '../protocol/numbers.ts';
-import { chunkHeaderLength, writeChunkHeader } from '../protocol/reply.ts';
+import { chunkHeaderLengthOf, type ReplyStyle, writeChunkHeaderOf } from '../protocol/reply.ts';
 import type { RequestHeader } from '../protocol/request.ts';
 import type { MetaContext } from './contexts.ts';
 import { statusExtents, statusQuestions } from './limits.ts';
@@ -24,12 +24,13 @@ const questionsInTurn = 512;
 export async function blockStatusReply(
   request: Readonly<RequestHeader>,
   contexts: ReadonlyMap<number, MetaContext>,
+  style: ReplyStyle,
 ): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for (const [id, context] of contexts) {
     const runs = await collectRuns(context, request);
     const last = chunks.length === contexts.size - 1;
-    chunks.push(statusChunk(request, id, runs, last ? ReplyFlag.done : 0));
+    chunks.push(statusChunk(style, request, id, runs, last ? ReplyFlag.done : 0));
   }
   return Buffer.concat(chunks);
 }
@@ -57,19 +58,20 @@ async function collectRuns(
 }
 
 function statusChunk(
+  style: ReplyStyle,
   request: Readonly<RequestHeader>,
   id: number,
   runs: readonly number[],
   flags: number,
 ): Buffer {
-  const length = statusHeaderLength + (runs.length / 2) * statusExtentLength;
-  const chunk = Buffer.allocUnsafe(chunkHeaderLength + length);
-  writeChunkHeader(chunk, 0, flags, ReplyType.blockStatus, request, length);
-  chunk.writeUInt32BE(id, chunkHeaderLength);
-  let at = chunkHeaderLength + statusHeaderLength;
+  const layout = statusLayout(style);
+  const length = layout.header + (runs.length / 2) * layout.extent;
+  const chunk = Buffer.allocUnsafe(chunkHeaderLengthOf(style) + length);
+  const type = style === 'extended' ? ReplyType.blockStatusExtended : ReplyType.blockStatus;
+  let at = writeChunkHeaderOf(style, chunk, 0, flags, type, request, length);
+  at = writeStatusHeader(style, chunk, at, id, runs.length / 2);
   for (let index = 0; index < runs.length; index += 2) {
-    writeStatusExtent(chunk, at, runs[index] as number, runs[index + 1] as number);
-    at += statusExtentLength;
+    at = writeStatusExtent(style, chunk, at, runs[index] as number, runs[index + 1] as number);
   }
   return chunk;
 }

@@ -10,6 +10,7 @@ import { answerDone, answerRefusal } from './answers.ts';
 import { blockStatusReply } from './block-status.ts';
 import { Account, type Budget, type Waiter } from './budget.ts';
 import { type BufferPool, pooledLength } from './buffer-pool.ts';
+import type { MetaContext } from './contexts.ts';
 import type { Agreed } from './handshake.ts';
 import { ownAllowance } from './limits.ts';
 import { perform } from './perform.ts';
@@ -61,7 +62,7 @@ export class Execution {
     this.#agreed = agreed;
     this.#replies = replies;
     this.account = new Account(resources.budget, ownAllowance);
-    this.#reads = new Reads(agreed.served.source, agreed.structured, replies);
+    this.#reads = new Reads(agreed.served.source, agreed.style, replies);
   }
 
   /** Requests that the disk works on. */
@@ -80,7 +81,7 @@ export class Execution {
    */
   start(header: RequestHeader, more: boolean, wake: Waiter): boolean {
     if (header.command === Command.read) return this.#read(header, more, wake);
-    if (header.command === Command.blockStatus) this.#status({ ...header });
+    if (header.command === Command.blockStatus) this.status({ ...header }, this.#agreed.contexts);
     else this.#perform({ ...header }, undefined, nothing);
     return true;
   }
@@ -93,13 +94,13 @@ export class Execution {
   /** Answers a request that is not carried out. */
   refuse(request: RequestHeader, refusal: Refusal): void {
     this.#host.refused();
-    answerRefusal(this.#replies, request, this.#agreed.structured, refusal);
+    answerRefusal(this.#replies, request, this.#agreed.style, refusal);
   }
 
   #read(header: RequestHeader, more: boolean, wake: Waiter): boolean {
     const beside = header.length >= longRead && (more || this.#running > 0);
     try {
-      if (header.length === 0) answerDone(this.#replies, header, this.#agreed.structured);
+      if (header.length === 0) answerDone(this.#replies, header, this.#agreed.style);
       else if (beside || !this.#reads.tryAnswer(header)) return this.#readWaiting(header, wake);
     } catch (error) {
       this.#fail(header, error);
@@ -128,8 +129,16 @@ export class Execution {
     return true;
   }
 
-  #status(request: RequestHeader): void {
-    const work = blockStatusReply(request, this.#agreed.contexts);
+  /** The selected contexts that have these identifiers. Undefined: one of them has not. */
+  contextsOf(ids: readonly number[]): ReadonlyMap<number, MetaContext> | undefined {
+    const { contexts } = this.#agreed;
+    const isKnown = ids.every((id) => contexts.has(id));
+    return isKnown ? new Map([...contexts].filter(([id]) => ids.includes(id))) : undefined;
+  }
+
+  /** Carries out a block status of some contexts. */
+  status(request: RequestHeader, contexts: ReadonlyMap<number, MetaContext>): void {
+    const work = blockStatusReply(request, contexts, this.#agreed.style);
     this.#run(request, work, nothing, (reply) => this.#replies.send(reply, reply.length, nothing));
   }
 
@@ -137,7 +146,7 @@ export class Execution {
     const { pool } = this.#resources;
     const work = perform(request, this.#agreed.served, payload, { pool, wanted: this.#isWanted });
     this.#run(request, work, release, () => {
-      answerDone(this.#replies, request, this.#agreed.structured);
+      answerDone(this.#replies, request, this.#agreed.style);
       release();
     });
   }

@@ -19,17 +19,21 @@ import {
   optionHeaderLength,
 } from '../protocol/handshake.ts';
 import { HandshakeFlag, Option } from '../protocol/numbers.ts';
+import type { BlockSizes } from '../protocol/options.ts';
+import type { ReplyStyle } from '../protocol/reply.ts';
 import type { TlsAcceptor } from '../tls/accept.ts';
 import type { MetaContext } from './contexts.ts';
-import { type ServedExport, transmissionFlags } from './export.ts';
+import { lenientSizes, type ServedExport, transmissionFlags } from './export.ts';
 import { heldReplies, maxOptionLength, maxOptions, optionsPerListedExport } from './limits.ts';
-import { answerOption, type Negotiation, newNegotiation } from './options.ts';
+import { answerOption, type Choice, flagOptions, type Negotiation, newNegotiation } from './options.ts';
 import type { Receiver } from './receiver.ts';
 
 /** What a client has agreed on with the server when the transmission begins. */
 export interface Agreed {
   readonly served: ServedExport;
-  readonly structured: boolean;
+  readonly style: ReplyStyle;
+  /** What the client must obey. */
+  readonly sizes: BlockSizes;
   /** Selected ones, by the identifier they have on the wire. */
   readonly contexts: ReadonlyMap<number, MetaContext>;
 }
@@ -190,22 +194,25 @@ export class Handshake {
   #chooseByName(data: Uint8Array): void {
     const served = this.#host.exports.get(Buffer.from(data).toString('utf8'));
     const isTooEarly = this.#host.tls?.required && !this.#negotiation.secure;
-    if (served === undefined || this.#host.stopping || isTooEarly) {
+    const isTooLate = this.#negotiation.extended;
+    if (served === undefined || this.#host.stopping || isTooEarly || isTooLate) {
       this.#quit();
       return;
     }
-    const flags = transmissionFlags(served, { ...this.#negotiation, multiple: this.#host.multiple });
+    const flags = transmissionFlags(served, flagOptions(served, this.#negotiation, this.#host));
     const zeroes = ((this.#clientFlags ?? 0) & HandshakeFlag.noZeroes) === 0;
     this.#host.send(encodeExportNameReply({ size: served.source.size, flags }, { zeroes }));
-    this.#enter(served);
+    this.#enter({ served, isObeyed: false });
   }
 
-  #enter(served: ServedExport): void {
+  #enter({ served, isObeyed }: Choice): void {
     this.#over = true;
-    const { structured, selection } = this.#negotiation;
+    const { structured, extended, selection } = this.#negotiation;
+    const style = extended ? 'extended' : structured ? 'structured' : 'simple';
+    const sizes = isObeyed ? served.sizes : lenientSizes(served.sizes);
     // A selection that was made for another export is void.
     const contexts = selection?.served === served ? selection.contexts : new Map<number, MetaContext>();
-    this.#host.enter({ served, structured, contexts });
+    this.#host.enter({ served, style, sizes, contexts });
   }
 
   #quit(): void {

@@ -1,18 +1,19 @@
 /**
- * WRITE requests and their payloads, until they are complete.
+ * Requests with a payload (WRITE, and with extended headers others), until they are complete.
  *
  * A payload that lies in a receive block in one piece is used there. A large one that is still coming is
  * collected in a buffer of its own. The payload of a request that is refused is passed over.
  */
+import type { ReplyStyle } from '../protocol/reply.ts';
 import type { RequestHeader } from '../protocol/request.ts';
-import { requestHeaderLength } from '../protocol/request.ts';
+import { extendedRequestHeaderLength, requestHeaderLength } from '../protocol/request.ts';
 import type { Account, Waiter } from './budget.ts';
 import { type BufferPool, pooledLength } from './buffer-pool.ts';
-import { inPlacePayload, maxSkippedPayload } from './limits.ts';
+import { inPlacePayload, maxPayload, maxSkippedPayload } from './limits.ts';
 import type { Receiver } from './receiver.ts';
 import type { Refusal } from './validate.ts';
 
-/** A WRITE that has arrived whole. */
+/** A request whose payload has arrived whole. */
 export type Arrived = { readonly request: RequestHeader } & (
   | {
       /** Unchanged until `release`. */
@@ -34,17 +35,22 @@ type Pending =
   | { readonly kind: 'skipping'; readonly arrived: Arrived; left: number }
   | { readonly kind: 'collecting'; readonly request: RequestHeader; readonly buffer: Buffer };
 
-/** The WRITE that one connection is receiving, if any. */
+/** The request with a payload that one connection is receiving, if any. */
 export class Intake {
   readonly #receiver: Receiver;
   readonly #pool: BufferPool;
   readonly #account: Account;
+  readonly #headerLength: number;
+  readonly #longest: number;
   #pending: Pending | undefined;
 
-  constructor(receiver: Receiver, pool: BufferPool, account: Account) {
+  constructor(receiver: Receiver, pool: BufferPool, account: Account, style: ReplyStyle) {
     this.#receiver = receiver;
     this.#pool = pool;
     this.#account = account;
+    const isExtended = style === 'extended';
+    this.#headerLength = isExtended ? extendedRequestHeaderLength : requestHeaderLength;
+    this.#longest = isExtended ? maxPayload : maxSkippedPayload;
   }
 
   /** True from `begin` until `arrived` has given the request out. */
@@ -52,12 +58,12 @@ export class Intake {
     return this.#pending !== undefined;
   }
 
-  /** Takes the WRITE whose header stands next; with a refusal, only to pass over it. */
+  /** Takes the request whose header stands next; with a refusal, only to pass over it. */
   begin(header: RequestHeader, refusal: Refusal | undefined, wake: Waiter): Taken {
     const { length } = header;
-    if (length > maxSkippedPayload) return 'abusive';
+    if (length > this.#longest) return 'abusive';
     if (refusal) return this.#skip(header, refusal);
-    const complete = this.#receiver.available >= requestHeaderLength + length;
+    const complete = this.#receiver.available >= this.#headerLength + length;
     if (complete) return this.#useInPlace(header);
     return length <= inPlacePayload ? 'incomplete' : this.#collect(header, wake);
   }
@@ -90,14 +96,14 @@ export class Intake {
   }
 
   #skip(header: RequestHeader, refusal: Refusal): Taken {
-    this.#receiver.advance(requestHeaderLength);
+    this.#receiver.advance(this.#headerLength);
     this.#pending = { kind: 'skipping', arrived: { request: { ...header }, refusal }, left: header.length };
     return 'taken';
   }
 
   #useInPlace(header: RequestHeader): Taken {
     const receiver = this.#receiver;
-    receiver.advance(requestHeaderLength);
+    receiver.advance(this.#headerLength);
     const block = receiver.hold();
     const payload = receiver.bytes.subarray(receiver.at, receiver.at + header.length);
     receiver.advance(header.length);
@@ -109,7 +115,7 @@ export class Intake {
   #collect(header: RequestHeader, wake: Waiter): Taken {
     const taken = pooledLength(header.length + requestHeaderLength);
     if (!this.#account.tryTake(taken, wake)) return 'full';
-    this.#receiver.advance(requestHeaderLength);
+    this.#receiver.advance(this.#headerLength);
     const buffer = this.#pool.take(taken);
     this.#receiver.collect(buffer, header.length);
     this.#pending = { kind: 'collecting', request: { ...header }, buffer };

@@ -19,11 +19,12 @@ import {
 import { printable } from '../protocol/text.ts';
 import type { TlsAcceptor } from '../tls/accept.ts';
 import { type MetaContext, matchesQuery } from './contexts.ts';
-import { type ServedExport, transmissionFlags } from './export.ts';
+import { type FlagOptions, lenientSizes, type ServedExport, transmissionFlags } from './export.ts';
 
 /** What a client has agreed on so far. */
 export interface Negotiation {
   structured: boolean;
+  extended: boolean;
   /** Made by the last SET_META_CONTEXT, if that succeeded. */
   selection:
     | { readonly served: ServedExport; readonly contexts: ReadonlyMap<number, MetaContext> }
@@ -36,7 +37,7 @@ export interface Negotiation {
 
 /** What is agreed on at the start, and again when TLS has begun: nothing that was said before it counts. */
 export function newNegotiation(secure: boolean): Negotiation {
-  return { structured: false, selection: undefined, listed: 0, secure };
+  return { structured: false, extended: false, selection: undefined, listed: 0, secure };
 }
 
 /** What the answers depend on. */
@@ -54,11 +55,18 @@ interface Reply {
   readonly data?: Uint8Array;
 }
 
+/** The export that a client chose. */
+export interface Choice {
+  readonly served: ServedExport;
+  /** The client asked for the block sizes, and so promises to obey them. */
+  readonly isObeyed: boolean;
+}
+
 /** All replies to an option, and what comes after them if that is not another option. */
 export interface OptionAnswer {
   readonly replies: readonly Reply[];
   /** The export that was chosen, the client's goodbye, or TLS. */
-  readonly outcome?: ServedExport | 'abort' | 'secure';
+  readonly outcome?: Choice | 'abort' | 'secure';
 }
 
 type Handler = (data: Uint8Array, negotiation: Negotiation, host: OptionHost) => OptionAnswer;
@@ -98,27 +106,53 @@ const startTls: Handler = (_data, negotiation, { tls }) => {
 };
 
 const structuredReply: Handler = (_data, negotiation) => {
+  if (negotiation.extended) {
+    return refuse(OptionReply.errExtendedHeadersRequired, 'extended headers already negotiated');
+  }
   if (negotiation.structured) return invalid('structured reply already negotiated');
   negotiation.structured = true;
   return { replies: [ack] };
 };
 
+const extendedHeaders: Handler = (_data, negotiation) => {
+  if (negotiation.extended) return invalid('extended headers already negotiated');
+  negotiation.extended = true;
+  return { replies: [ack] };
+};
+
+/** What the flags of an export depend on. */
+export function flagOptions(
+  served: ServedExport,
+  { structured, extended, selection }: Negotiation,
+  { multiple }: Pick<OptionHost, 'multiple'>,
+): FlagOptions {
+  const contexts = selection?.served === served ? selection.contexts.size : 0;
+  return { chunks: structured || extended, statusPayload: extended && contexts > 0, multiple };
+}
+
 /** What INFO and GO tell, with the export they are about if there is such an export. */
-const describe: Handler = (data, negotiation, host) => {
+const describe = (
+  data: Uint8Array,
+  negotiation: Negotiation,
+  host: OptionHost,
+  { commits }: { readonly commits: boolean },
+): OptionAnswer => {
   const { name, infos } = decodeGoRequest(data);
   const served = host.exports.get(name);
   if (served === undefined) return unknownExport(name);
-  const flags = transmissionFlags(served, { ...negotiation, multiple: host.multiple });
+  const flags = transmissionFlags(served, flagOptions(served, negotiation, host));
+  const isObeyed = infos.includes(InfoType.blockSize);
   const told: Exclude<Info, { type: 'unknown' }>[] = [];
   if (infos.includes(InfoType.name)) told.push({ type: 'name', name: served.name });
   if (served.description !== undefined) told.push({ type: 'description', description: served.description });
-  told.push({ type: 'block-size', ...served.sizes });
+  told.push({ type: 'block-size', ...(isObeyed || !commits ? served.sizes : lenientSizes(served.sizes)) });
   told.push({ type: 'export', size: served.source.size, flags });
   const replies = told.map((info) => ({ type: OptionReply.info, data: encodeInfo(info) }));
-  return { replies: [...replies, ack], outcome: served };
+  return { replies: [...replies, ack], outcome: { served, isObeyed } };
 };
 
-const info: Handler = (...args) => ({ replies: describe(...args).replies });
+const info: Handler = (...args) => ({ replies: describe(...args, { commits: false }).replies });
+const go: Handler = (...args) => describe(...args, { commits: true });
 
 const contextReplies = (contexts: Iterable<readonly [number, MetaContext]>): OptionAnswer => {
   const told = Array.from(contexts, ([id, { name }]) => ({
@@ -141,7 +175,7 @@ const listMetaContext: Handler = (data, _negotiation, host) => {
 
 const setMetaContext: Handler = (data, negotiation, host) => {
   negotiation.selection = undefined;
-  if (!negotiation.structured) {
+  if (!negotiation.structured && !negotiation.extended) {
     return invalid("request option 'set meta context' when structured reply is not negotiated");
   }
   const { name, queries } = decodeMetaContextRequest(data);
@@ -158,8 +192,9 @@ const rows: ReadonlyMap<number, Row> = new Map<number, Row>([
   [Option.list, bare('list', list)],
   [Option.startTls, bare('starttls', startTls)],
   [Option.info, { name: 'info', answer: info }],
-  [Option.go, { name: 'go', answer: describe }],
+  [Option.go, { name: 'go', answer: go }],
   [Option.structuredReply, bare('structured reply', structuredReply)],
+  [Option.extendedHeaders, bare('extended headers', extendedHeaders)],
   [Option.listMetaContext, { name: 'list meta context', answer: listMetaContext }],
   [Option.setMetaContext, { name: 'set meta context', answer: setMetaContext }],
 ]);

@@ -9,11 +9,12 @@
 import type { BlockSource, Extent } from '@strata/block';
 import { CommandFlag, ReplyFlag, ReplyType } from '../protocol/numbers.ts';
 import {
-  chunkHeaderLength,
+  extendedChunkHeaderLength,
   offsetDataHeaderLength,
   offsetHoleLength,
+  type ReplyStyle,
   simpleReplyLength,
-  writeChunkHeader,
+  writeChunkHeaderOf,
   writeOffset,
   writeSimpleReply,
 } from '../protocol/reply.ts';
@@ -23,7 +24,7 @@ import type { RequestHeader } from '../protocol/request.ts';
 const maxPieces = 16;
 
 /** The longest that headers may be which stand in a read reply. */
-export const readHeadersLength = maxPieces * (chunkHeaderLength + offsetHoleLength);
+export const readHeadersLength = maxPieces * (extendedChunkHeaderLength + offsetHoleLength);
 
 /** A part of a reply. */
 export interface Piece {
@@ -81,30 +82,30 @@ export class ReadPlan {
 }
 
 /** True if the reply to `request` must be one piece. */
-export function mustBeWhole(request: RequestHeader, structured: boolean): boolean {
-  return !structured || (request.flags & CommandFlag.dontFragment) !== 0;
+export function mustBeWhole(request: RequestHeader, style: ReplyStyle): boolean {
+  return style === 'simple' || (request.flags & CommandFlag.dontFragment) !== 0;
 }
 
-/** Lays a structured reply out at `at`. */
+/** Lays a reply of chunks out at `at`. */
 export function layOutChunks(
   into: Buffer,
   at: number,
   request: RequestHeader,
   pieces: readonly Piece[],
+  style: ReplyStyle,
 ): ReadLayout {
   const parts: { into: Buffer; offset: number }[] = [];
   let position = at;
   for (const [index, { offset, length, zeros }] of pieces.entries()) {
     const flags = index === pieces.length - 1 ? ReplyFlag.done : 0;
-    const body = position + chunkHeaderLength;
     if (zeros) {
-      writeChunkHeader(into, position, flags, ReplyType.offsetHole, request, offsetHoleLength);
+      const type = ReplyType.offsetHole;
+      const body = writeChunkHeaderOf(style, into, position, flags, type, request, offsetHoleLength);
       writeOffset(into, body, offset);
       into.writeUInt32BE(length, body + offsetDataHeaderLength);
       position = body + offsetHoleLength;
     } else {
-      writeDataHeader(into, position, flags, request, offset, length);
-      const start = body + offsetDataHeaderLength;
+      const start = writeDataHeader(style, into, position, flags, request, offset, length);
       position = start + length;
       parts.push({ into: into.subarray(start, position), offset });
     }
@@ -112,30 +113,32 @@ export function layOutChunks(
   return { length: position - at, parts };
 }
 
-/** Writes what stands before the bytes in a reply that is one piece of bytes. Returns its length. */
+/** Writes what stands before the bytes in a reply that is one piece of bytes. Returns where these begin. */
 export function writeWholeHeader(
   into: Buffer,
   at: number,
   request: RequestHeader,
-  structured: boolean,
+  style: ReplyStyle,
 ): number {
-  if (!structured) {
+  if (style === 'simple') {
     writeSimpleReply(into, at, 0, request);
-    return simpleReplyLength;
+    return at + simpleReplyLength;
   }
-  writeDataHeader(into, at, ReplyFlag.done, request, request.offset, request.length);
-  return chunkHeaderLength + offsetDataHeaderLength;
+  return writeDataHeader(style, into, at, ReplyFlag.done, request, request.offset, request.length);
 }
 
 function writeDataHeader(
+  style: ReplyStyle,
   into: Buffer,
   at: number,
   flags: number,
   request: RequestHeader,
   offset: number,
   length: number,
-): void {
+): number {
   const type = ReplyType.offsetData;
-  writeChunkHeader(into, at, flags, type, request, offsetDataHeaderLength + length);
-  writeOffset(into, at + chunkHeaderLength, offset);
+  const payload = offsetDataHeaderLength + length;
+  const body = writeChunkHeaderOf(style, into, at, flags, type, request, payload);
+  writeOffset(into, body, offset);
+  return body + offsetDataHeaderLength;
 }

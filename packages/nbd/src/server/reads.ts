@@ -4,6 +4,7 @@
  * Spec: proto.md, "Request types", NBD_CMD_READ
  */
 import type { BlockSource } from '@strata/block';
+import type { ReplyStyle } from '../protocol/reply.ts';
 import type { RequestHeader } from '../protocol/request.ts';
 import { KnownData } from './known-data.ts';
 import { layOutChunks, mustBeWhole, ReadPlan, readHeadersLength, writeWholeHeader } from './read-layout.ts';
@@ -20,13 +21,13 @@ export function readBufferLength(length: number): number {
 /** Answers READs of one disk. */
 export class Reads {
   readonly #source: BlockSource;
-  readonly #structured: boolean;
+  readonly #style: ReplyStyle;
   readonly #replies: Replies;
   readonly #known = new KnownData();
 
-  constructor(source: BlockSource, structured: boolean, replies: Replies) {
+  constructor(source: BlockSource, style: ReplyStyle, replies: Replies) {
     this.#source = source;
-    this.#structured = structured;
+    this.#style = style;
     this.#replies = replies;
   }
 
@@ -40,7 +41,7 @@ export class Reads {
     const { offset, length } = request;
     const at = this.#replies.reserve(readBufferLength(length));
     const bytes = this.#replies.bytes;
-    const start = at + writeWholeHeader(bytes, at, request, this.#structured);
+    const start = writeWholeHeader(bytes, at, request, this.#style);
     if (!this.#source.tryRead(bytes.subarray(start, start + length), offset)) return false;
     this.#replies.commit(start + length - at);
     return true;
@@ -50,7 +51,7 @@ export class Reads {
     const plan = new ReadPlan(request.offset, request.length);
     if (!plan.tryComplete(this.#source)) return false;
     const at = this.#replies.reserve(readBufferLength(request.length));
-    const layout = layOutChunks(this.#replies.bytes, at, request, plan.pieces);
+    const layout = layOutChunks(this.#replies.bytes, at, request, plan.pieces, this.#style);
     for (const { into, offset } of layout.parts) {
       if (!this.#source.tryRead(into, offset)) return false;
     }
@@ -67,7 +68,7 @@ export class Reads {
   }
 
   #fillWhole(request: RequestHeader, into: Buffer): Promise<number> {
-    const start = writeWholeHeader(into, 0, request, this.#structured);
+    const start = writeWholeHeader(into, 0, request, this.#style);
     const end = start + request.length;
     return this.#source.read(into.subarray(start, end), request.offset).then(() => end);
   }
@@ -75,7 +76,7 @@ export class Reads {
   async #fillPieces(request: RequestHeader, into: Buffer): Promise<number> {
     const plan = new ReadPlan(request.offset, request.length);
     await plan.complete(this.#source);
-    const layout = layOutChunks(into, 0, request, plan.pieces);
+    const layout = layOutChunks(into, 0, request, plan.pieces, this.#style);
     const reads = layout.parts.map((part) => this.#source.read(part.into, part.offset));
     const failed = (await Promise.allSettled(reads)).find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
@@ -85,7 +86,7 @@ export class Reads {
   /** Whether the reply is one piece of bytes, as far as that can be told without waiting. */
   #isWhole(request: RequestHeader): boolean {
     const { offset, length } = request;
-    const whole = mustBeWhole(request, this.#structured) || this.#known.covers(offset, length);
+    const whole = mustBeWhole(request, this.#style) || this.#known.covers(offset, length);
     return whole || this.#known.learn(this.#source, offset, length);
   }
 }

@@ -10,6 +10,12 @@ import type { Refusal } from './validate.ts';
 /** For requests that come while the server is being stopped. */
 export const stopping: Refusal = { errno: NbdErrno.ESHUTDOWN, text: 'the server is being stopped' };
 
+/** For a block status of contexts that were not selected. */
+export const unknownContexts: Refusal = {
+  errno: NbdErrno.EINVAL,
+  text: 'unknown or repeated metadata contexts',
+};
+
 /**
  * What a client is told when its request failed with `error`. A fast zero that would be slow has a number of
  * its own. A bug of ours is not spelt out to a stranger; `report` hears of it.

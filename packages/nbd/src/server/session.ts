@@ -7,10 +7,13 @@
  *
  * Spec: proto.md, "Transmission"
  */
-import { Command } from '../protocol/numbers.ts';
+import { decodeStatusQuery } from '../protocol/extents.ts';
+import { Command, CommandFlag } from '../protocol/numbers.ts';
 import {
+  extendedRequestHeaderLength,
   newRequestHeader,
   type RequestHeader,
+  readExtendedRequestHeader,
   readRequestHeader,
   requestHeaderLength,
 } from '../protocol/request.ts';
@@ -20,9 +23,9 @@ import type { Agreed } from './handshake.ts';
 import { Intake, type Taken } from './intake.ts';
 import { heldReplies, receiveBlocks, requestsInFlight } from './limits.ts';
 import type { Receiver } from './receiver.ts';
-import { stopping } from './refusal.ts';
+import { stopping, unknownContexts } from './refusal.ts';
 import type { Replies } from './replies.ts';
-import { type Agreement, validate } from './validate.ts';
+import { type Agreement, hasPayload, validate } from './validate.ts';
 
 /** What a session needs of the connection it runs on. */
 export interface SessionHost {
@@ -46,6 +49,8 @@ export class Session implements ExecutionHost {
   readonly #execution: Execution;
   readonly #intake: Intake;
   readonly #header = newRequestHeader();
+  readonly #readHeader: typeof readRequestHeader;
+  readonly #headerLength: number;
   /** What this client has asked for. */
   readonly counters = new Counters();
   #taken = 0;
@@ -57,15 +62,20 @@ export class Session implements ExecutionHost {
     this.#resources = resources;
     this.#receiver = receiver;
     this.#replies = replies;
-    const { served, structured } = agreed;
+    const { served, style } = agreed;
+    const isExtended = style === 'extended';
+    this.#readHeader = isExtended ? readExtendedRequestHeader : readRequestHeader;
+    this.#headerLength = isExtended ? extendedRequestHeaderLength : requestHeaderLength;
     this.#agreement = {
       size: served.source.size,
       writable: served.device !== undefined,
-      structured,
-      contexts: agreed.contexts.size > 0,
+      style,
+      contexts: agreed.contexts.size,
+      minimumBlock: agreed.sizes.minimum,
+      maximumPayload: agreed.sizes.maximumPayload,
     };
     this.#execution = new Execution(this, resources, agreed, replies);
-    this.#intake = new Intake(receiver, resources.pool, this.#execution.account);
+    this.#intake = new Intake(receiver, resources.pool, this.#execution.account, style);
   }
 
   /** True: nothing may be received until `unblocked`. */
@@ -153,9 +163,9 @@ export class Session implements ExecutionHost {
     if (this.#state === 'leaving' || this.#state === 'closed') return false;
     if (this.#intake.busy) return this.#takeArrived();
     const receiver = this.#receiver;
-    if (receiver.available < requestHeaderLength) return false;
+    if (receiver.available < this.#headerLength) return false;
     const header = this.#header;
-    if (!readRequestHeader(receiver.bytes, receiver.at, header)) return this.#cutOff();
+    if (!this.#readHeader(receiver.bytes, receiver.at, header)) return this.#cutOff();
     if (header.command === Command.disconnect) return this.#leave();
     const taken = this.#full ? 'full' : this.#take(header);
     if (taken === 'abusive') return this.#cutOff();
@@ -173,12 +183,12 @@ export class Session implements ExecutionHost {
 
   #take(header: RequestHeader): Taken {
     const refusal = this.#state === 'open' ? validate(header, this.#agreement) : stopping;
-    if (header.command === Command.write) return this.#intake.begin(header, refusal, this.retry);
-    const more = this.#receiver.available >= 2 * requestHeaderLength;
+    if (hasPayload(header, this.#agreement.style)) return this.#intake.begin(header, refusal, this.retry);
+    const more = this.#receiver.available >= 2 * this.#headerLength;
     if (refusal) this.#execution.refuse(header, refusal);
     else if (this.#execution.start(header, more, this.retry)) this.counters.count(header);
     else return 'full';
-    this.#receiver.advance(requestHeaderLength);
+    this.#receiver.advance(this.#headerLength);
     this.#taken++;
     return 'taken';
   }
@@ -189,11 +199,31 @@ export class Session implements ExecutionHost {
     this.#taken++;
     const { request } = arrived;
     if ('refusal' in arrived) this.#execution.refuse(request, arrived.refusal);
+    else if (request.command === Command.blockStatus) this.#takeStatus(request, arrived);
     else {
       this.counters.count(request);
       this.#execution.write(request, arrived.payload, arrived.release);
     }
     return true;
+  }
+
+  /** A block status of some contexts only, which its payload names. */
+  #takeStatus(request: RequestHeader, arrived: { readonly payload: Buffer; release(): void }): void {
+    const query = decodeStatusQuery(arrived.payload);
+    arrived.release();
+    const asked = {
+      ...request,
+      flags: request.flags & ~CommandFlag.payloadLength,
+      length: query?.length ?? 0,
+    };
+    const contexts = query && this.#execution.contextsOf(query.contextIds);
+    const refusal = validate(asked, this.#agreement);
+    if (contexts === undefined) this.#execution.refuse(request, unknownContexts);
+    else if (refusal) this.#execution.refuse(request, refusal);
+    else {
+      this.counters.count(asked);
+      this.#execution.status(asked, contexts);
+    }
   }
 
   /** Takes no more requests, and ends when those under way are answered. */

@@ -14,6 +14,7 @@ function asked(options: Partial<StatusSource> = {}): { allocation: Allocation; r
       { id: 0, name: 'base:allocation' },
       { id: 1, name: 'qemu:dirty-bitmap:b' },
     ],
+    mostAtOnce: 2 ** 32 - 65536,
     ask: async (offset, length) => {
       requests.push(`${offset}+${length}`);
       return [runs(1, [512, 1], [length, 0]), runs(0, [4096, 0], [4096, 3], [length, 0])];

@@ -70,7 +70,7 @@ export class FakeTransport implements Transport {
 export const usual: Negotiated = {
   size: 2 ** 40,
   flags: 0x0ded,
-  structured: true,
+  style: 'structured',
   blockSizes: undefined,
   name: undefined,
   description: undefined,

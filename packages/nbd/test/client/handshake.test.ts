@@ -39,7 +39,7 @@ test('a whole negotiation sends these bytes and learns this', () => {
   assert.deepEqual(result, {
     size: 1048576,
     flags: 0x0ded,
-    structured: true,
+    style: 'structured',
     blockSizes: { minimum: 512, preferred: 4096, maximumPayload: 33554432 },
     name: 'E',
     description: 'the disk',
@@ -47,6 +47,7 @@ test('a whole negotiation sends these bytes and learns this', () => {
   });
   assert.deepEqual(sent, [
     hex('00000003'),
+    hex('49484156454f5054 0000000b 00000000'),
     hex('49484156454f5054 00000008 00000000'),
     hex(
       `49484156454f5054 0000000a 00000023 00000001 65 00000002 0000000f ${utf8('base:allocation')} 00000003 783a79`,
@@ -57,9 +58,9 @@ test('a whole negotiation sends these bytes and learns this', () => {
 
 test('a server without structured replies is asked for no contexts and used all the same', () => {
   const { result, sent } = open({ ...plain, 8: reply(8, unsupported) });
-  assert.equal(result.structured, false);
+  assert.equal(result.style, 'simple');
   assert.deepEqual(result.contexts, []);
-  assert.equal(sent.length, 3);
+  assert.equal(sent.length, 4);
 });
 
 test('a server that refuses contexts is used without them', () => {
@@ -75,7 +76,7 @@ test('a server that does not know GO is asked by EXPORT_NAME', () => {
   const answers = { ...plain, 7: reply(7, unsupported), 1: hex('0000000000100000 0003') };
   const { result, sent } = open(answers);
   assert.equal(result.size, 1048576);
-  assert.equal(result.structured, true);
+  assert.equal(result.style, 'structured');
   assert.deepEqual(sent.at(-1), hex('49484156454f5054 00000001 00000001 65'));
 });
 
@@ -191,10 +192,9 @@ test('what is no NBD server is told apart from an oldstyle one', () => {
   assert.throws(greets(hex(`4e42444d41474943 49484156454f5055 0003`)), (error) =>
     isDiskError(error, 'protocol'),
   );
-  assert.throws(
-    greets(hex(`4e42444d41474943 0000420281861253 0000000000100000 00000001 ${'00'.repeat(124)}`)),
-    (error) => isDiskError(error, 'not-supported') && /oldstyle/.test(error.message),
-  );
+  const oldstyle = hex(`4e42444d41474943 0000420281861253 0000000000100000 00010003 ${'00'.repeat(124)}`);
+  const { result, sent } = greets(oldstyle)();
+  assert.deepEqual([result.size, result.flags, result.style, sent], [0x100000, 3, 'simple', []]);
 });
 
 const refusals: readonly (readonly [number, ErrorCode, RegExp])[] = [

@@ -48,7 +48,7 @@ test('replies arrive whole however they are cut, structured or simple', async ()
     fc.integer({ min: 1, max: 300_000 }),
     fc.integer({ min: 0, max: 255 }),
     async (lengths, structured, most, fill) => {
-      const { transport, session } = fakeSession({ structured });
+      const { transport, session } = fakeSession({ style: structured ? 'structured' : 'simple' });
       const buffers = lengths.map((length) => Buffer.alloc(length, 0xee));
       const reads = buffers.map((buffer, index) => session.read(buffer, index * 2 ** 20));
       await turn();
@@ -205,7 +205,7 @@ for (const [claim, request, answer] of hostile) {
 }
 
 test('a structured reply that was never agreed on ends the connection', async () => {
-  const { transport, session } = fakeSession({ structured: false, contexts: [] });
+  const { transport, session } = fakeSession({ style: 'simple', contexts: [] });
   const read = read8(session);
   await turn();
   transport.feed(chunk(cookies(transport.sent)[0] as string, 1, 1, `${at(512)} ${'00'.repeat(8)}`));
@@ -214,7 +214,7 @@ test('a structured reply that was never agreed on ends the connection', async ()
 
 test('any bytes at all are answers or the end of the connection, and never an exception', async () => {
   const property = fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), fc.nat(7), async (bytes, kind) => {
-    const { transport, session } = fakeSession({ structured: kind < 4 });
+    const { transport, session } = fakeSession({ style: kind < 4 ? 'structured' : 'simple' });
     const calls = [read8(session), ask(session), write8(session)];
     const settled = Promise.allSettled(calls);
     await turn();

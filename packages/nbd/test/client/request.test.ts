@@ -36,7 +36,7 @@ for (const [errno, code, words] of errors) {
 
 test('a simple error answers any request, and the connection goes on', async () => {
   for (const structured of [true, false]) {
-    const { transport, session } = fakeSession({ structured });
+    const { transport, session } = fakeSession({ style: structured ? 'structured' : 'simple' });
     const write = session.write(Buffer.alloc(4), 0);
     await turn();
     transport.feed(simple(transport.sent.subarray(8, 16).toString('hex'), 28));

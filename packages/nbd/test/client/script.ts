@@ -61,6 +61,10 @@ export function converse<T>(
   return { result: step.value, sent };
 }
 
+/** Most servers do not have them. */
+const extendedHeaders = 11;
+const unsupported = 0x8000_0001;
+
 /** A server that greets with `flags` and answers options by their number; to others it has nothing to say. */
 export function server(
   flags: number,
@@ -69,6 +73,7 @@ export function server(
   return (message) => {
     if (message.length === 0) return greeting(flags);
     if (message.length === 4) return Buffer.alloc(0);
-    return answers[message.readUInt32BE(8)] ?? Buffer.alloc(0);
+    const option = message.readUInt32BE(8);
+    return answers[option] ?? (option === extendedHeaders ? reply(option, unsupported) : Buffer.alloc(0));
   };
 }

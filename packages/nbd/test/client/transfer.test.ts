@@ -19,7 +19,7 @@ interface Rules extends BlockSizes {
 
 /** A server over `disk` that holds the client to its rules, and what it was asked. */
 function server(disk: Buffer, rules: Rules): { transfer: Transfer; requests: string[] } {
-  const { transport, session } = fakeSession({ structured: true });
+  const { transport, session } = fakeSession({ style: 'structured' });
   const requests: string[] = [];
   const answer = (batch: Buffer): void => {
     for (let at = 0; at < batch.length; ) {

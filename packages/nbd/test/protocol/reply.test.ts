@@ -8,6 +8,7 @@ import {
   readOffset,
   readReplyHeader,
   writeChunkHeader,
+  writeChunkHeaderOf,
   writeOffset,
   writeSimpleReply,
 } from '../../src/protocol/reply.ts';
@@ -24,7 +25,15 @@ test('a simple reply is 16 bytes', () => {
   const header = newReplyHeader();
   assert.equal(readReplyHeader(reply, 0, 15, header), 0);
   assert.equal(readReplyHeader(reply, 0, 16, header), 16);
-  assert.deepEqual(header, { structured: false, error: 22, flags: 0, type: 0, ...cookie, length: 0 });
+  assert.deepEqual(header, {
+    style: 'simple',
+    error: 22,
+    flags: 0,
+    type: 0,
+    ...cookie,
+    offset: 0,
+    length: 0,
+  });
 });
 
 test('a structured chunk header is 20 bytes', () => {
@@ -35,7 +44,28 @@ test('a structured chunk header is 20 bytes', () => {
   const header = newReplyHeader();
   assert.equal(readReplyHeader(chunk, 0, 19, header), 0);
   assert.equal(readReplyHeader(chunk, 0, 20, header), 20);
-  assert.deepEqual(header, { structured: true, error: 0, flags: 1, type: 0x8001, ...cookie, length: 9 });
+  assert.deepEqual(header, {
+    style: 'structured',
+    error: 0,
+    flags: 1,
+    type: 0x8001,
+    ...cookie,
+    offset: 0,
+    length: 9,
+  });
+});
+
+test('an extended chunk header is 32 bytes, with the offset of the request', () => {
+  const chunk = hex('6e8a278c 0001 0006 fedcba9876543210 ffffffff00000001 0000000000000018');
+  const written = Buffer.alloc(32);
+  const request = { ...cookie, offsetHigh: 0xffffffff, offsetLow: 1 };
+  assert.equal(writeChunkHeaderOf('extended', written, 0, 1, 6, request, 24), 32);
+  assert.deepEqual(written, chunk);
+  const header = newReplyHeader();
+  assert.equal(readReplyHeader(chunk, 0, 31, header), 0);
+  assert.equal(readReplyHeader(chunk, 0, 32, header), 32);
+  const offset = 0xffffffff * 2 ** 32 + 1;
+  assert.deepEqual(header, { style: 'extended', error: 0, flags: 1, type: 6, ...cookie, offset, length: 24 });
 });
 
 test('a reply with a wrong magic number is refused', () => {
@@ -62,12 +92,14 @@ test('an error chunk holds a number and a counted text, and its offset form an o
   const withOffset = decodeErrorPayload(hex('0000001c 0001 61 0000000000001000'), 0x8002);
   assert.deepEqual(withOffset, { error: 28, message: 'a', offset: 4096 });
   assert.equal(decodeErrorPayload(hex('0000001c 0001 61 00ff'), 0x80ff).error, 28);
+  // The length of the text is no more than the chunk's, and may be less.
+  assert.equal(decodeErrorPayload(hex('00000005 0001 6162'), 0x8001).message, 'a');
+  assert.deepEqual(encodeErrorPayload(28, 'a', 4096), hex('0000001c 0001 61 0000000000001000'));
 });
 
 for (const [claim, payload, type] of [
   ['no error number', '00000000 0000', 0x8001],
   ['a text longer than the chunk', '00000005 0003 6162', 0x8001],
-  ['bytes after the text', '00000005 0001 6162', 0x8001],
   ['no offset', '00000005 0001 61', 0x8002],
   ['only a number', '00000005', 0x8001],
 ] as const) {

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newRequestHeader, readRequestHeader, writeRequestHeader } from '../../src/protocol/request.ts';
+import {
+  newRequestHeader,
+  readExtendedRequestHeader,
+  readRequestHeader,
+  writeExtendedRequestHeader,
+  writeRequestHeader,
+} from '../../src/protocol/request.ts';
 
 const hex = (text: string): Buffer => Buffer.from(text.replace(/\s/g, ''), 'hex');
 const cookie = { cookieHigh: 0xfedcba98, cookieLow: 0x76543210 };
@@ -11,10 +17,22 @@ test('a request header is 28 bytes: magic, flags, command, cookie, offset, lengt
   const header = newRequestHeader();
   assert.equal(readRequestHeader(Buffer.concat([Buffer.alloc(3), request]), 3, header), true);
   const expected = { flags: 1, command: 6, ...cookie, offset: 2 ** 33 + 1, length: 0xffffffff };
-  assert.deepEqual(header, expected);
+  assert.deepEqual(header, { ...expected, offsetHigh: 2, offsetLow: 1 });
   const written = Buffer.alloc(28);
   writeRequestHeader(written, 0, expected);
   assert.deepEqual(written, request);
+});
+
+test('an extended request header is 32 bytes: the same with a length of 64 bits', () => {
+  const extended = hex('21e41c71 0020 0006 fedcba9876543210 0000000200000001 0000000100000002');
+  const header = newRequestHeader();
+  assert.equal(readExtendedRequestHeader(extended, 0, header), true);
+  const expected = { flags: 32, command: 6, ...cookie, offset: 2 ** 33 + 1, length: 2 ** 32 + 2 };
+  assert.deepEqual(header, { ...expected, offsetHigh: 2, offsetLow: 1 });
+  const written = Buffer.alloc(32);
+  writeExtendedRequestHeader(written, 0, expected);
+  assert.deepEqual(written, extended);
+  assert.equal(readExtendedRequestHeader(Buffer.concat([request, Buffer.alloc(4)]), 0, header), false);
 });
 
 test('a request with a wrong magic number is told, and the header stays as it was', () => {

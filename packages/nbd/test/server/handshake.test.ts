@@ -122,7 +122,12 @@ for (const [claim, bytes] of [
 const refused: readonly (readonly [string, string, number, string])[] = [
   ['an unknown option', option(99, '0102'), 0x80000001, 'Unsupported option 99'],
   ['PEEK_EXPORT', option(4, ''), 0x80000001, 'Unsupported option 4'],
-  ['EXTENDED_HEADERS', option(11, ''), 0x80000001, 'Unsupported option 11'],
+  [
+    'EXTENDED_HEADERS with data',
+    option(11, '00'),
+    0x80000003,
+    "option 'extended headers' has unexpected length",
+  ],
   ['STARTTLS', option(5, ''), 0x80000002, 'TLS not configured'],
   ['STARTTLS with data', option(5, '00'), 0x80000003, "option 'starttls' has unexpected length"],
   ['LIST with data', option(3, '00'), 0x80000003, "option 'list' has unexpected length"],

@@ -3,7 +3,14 @@ import { test } from 'node:test';
 import { type Agreement, validate } from '../../src/server/validate.ts';
 
 const MiB = 1024 * 1024;
-const agreed: Agreement = { size: 64 * MiB, writable: true, structured: true, contexts: true };
+const agreed: Agreement = {
+  size: 64 * MiB,
+  writable: true,
+  style: 'structured',
+  contexts: 1,
+  minimumBlock: 1,
+  maximumPayload: 32 * MiB,
+};
 const request = (command: number, offset: number, length: number, flags = 0) => ({
   command,
   flags,
@@ -11,6 +18,8 @@ const request = (command: number, offset: number, length: number, flags = 0) => 
   length,
   cookieHigh: 0,
   cookieLow: 0,
+  offsetHigh: 0,
+  offsetLow: 0,
 });
 
 /** The flags that proto.md, "Request types", documents for each command, with FUA, which all must take. */
