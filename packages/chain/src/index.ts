@@ -2,6 +2,7 @@
 export { ChainDevice, ChainSource } from './chain.ts';
 export { type CommitOptions, commit } from './commit.ts';
 export { compressingDevice } from './compressing.ts';
+export { DataFile } from './data-file.ts';
 export { allowFolders, allowLocal, denyAll, type OpenGate } from './gate.ts';
 export {
   type Chain,

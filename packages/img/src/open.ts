@@ -16,6 +16,7 @@ import {
   allowLocal,
   type Chain,
   ChainSource,
+  DataFile,
   type OpenGate,
   type OpenOptions,
   openChain,
@@ -192,6 +193,29 @@ export interface OpenedImage extends AsyncDisposable {
   readonly host: HostSource;
   /** The file behind the name, every link followed; undefined where there is no file. */
   readonly realPath: string | undefined;
+}
+
+/**
+ * Opens the file in which the image keeps its guest data, if it has such a file: what is asked of the image alone
+ * presumes that it is there and that nobody changes its size.
+ *
+ * @throws {CommandError}
+ */
+export async function openDataFile(
+  name: string,
+  { filename, support, host }: OpenedImage,
+  wish: Wish,
+): Promise<AsyncDisposable> {
+  try {
+    // What is wrong with the header is told by who reads it next.
+    const recorded = await support.dataFile?.(host).catch(() => undefined);
+    if (recorded === undefined) return { [Symbol.asyncDispose]: async () => undefined };
+    const { share = false } = wish;
+    const options = { gate: gateFor([name], wish), places: typedPlaces(mannerOf(wish)), share };
+    return await new DataFile(filename, 'read', options, new Set()).open(recorded);
+  } catch (error) {
+    throw cannotOpen(name, error);
+  }
 }
 
 /** The same, opened to be changed. */

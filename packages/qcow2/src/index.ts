@@ -8,7 +8,7 @@ export type { NewEncryption } from './encrypt.ts';
 export { changeImageKeys } from './encryption.ts';
 export { isQcow2 } from './format.ts';
 export type { ImageOptions } from './image.ts';
-export { type Qcow2Info, readInfo } from './info.ts';
+export { dataFileName, type Qcow2Info, readInfo } from './info.ts';
 export { qcow2Format, qcow2FormatWith } from './layer.ts';
 export {
   bitmapsSize,

@@ -66,6 +66,11 @@ export async function readInfo(file: HostSource): Promise<Qcow2Info> {
   };
 }
 
+/** The name of the external data file as the image records it; undefined if its data lies in the image itself. */
+export async function dataFileName(file: HostSource): Promise<string | undefined> {
+  return dataFileOf(await readHeader(file, { forCheck: true }))?.name;
+}
+
 function dataFileOf(header: Header): Qcow2Info['dataFile'] {
   if (!hasFeature(header, 'dataFile')) return undefined;
   const { dataFile } = header.extensions;

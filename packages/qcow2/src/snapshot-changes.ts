@@ -11,6 +11,7 @@
  * Spec: qcow2.txt, "Snapshots".
  */
 import { DiskError, type HostFile, type SnapshotChoice, withContext } from '@strata/block';
+import { repairDirty } from './dirty-bit.ts';
 import { hasFeature, unsupportedFor } from './features.ts';
 import { MAX_L1_BYTES, MAX_SNAPSHOT_TABLE_BYTES, MAX_SNAPSHOTS } from './format.ts';
 import { clustersFor, type HostOffset, hostOffset, l1EntriesFor } from './geometry.ts';
@@ -82,7 +83,7 @@ async function openImage(file: HostFile): Promise<Image | undefined> {
   if (hasFeature(header, 'dataFile')) return undefined;
   const refusal = unsupportedFor(header, 'write');
   if (refusal !== undefined) throw refusal;
-  return new Image(file, header, {});
+  return new Image(file, hasFeature(header, 'dirty') ? await repairDirty(file) : header, {});
 }
 
 /** As `createSnapshot`, of an image that is open. */

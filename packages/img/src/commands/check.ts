@@ -1,5 +1,6 @@
 /** `check`: looks for damage in an image. What is found goes to standard error, the summary to standard output. */
 import {
+  allowRow,
   checkCacheMode,
   formatRow,
   imageOptionsRow,
@@ -13,7 +14,7 @@ import {
 import { command } from '../command.ts';
 import type { CheckOutcome } from '../formats/support.ts';
 import { objectRow } from '../objects/objects.ts';
-import { cannotOpen, openImage, openImageFile, type Wish } from '../open.ts';
+import { cannotOpen, openDataFile, openImage, openImageFile, type Wish } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { type CheckCounts, checkJson, checkText, repairText } from '../print/check.ts';
 import { formatJson } from '../print/json.ts';
@@ -33,6 +34,7 @@ const options = {
     read: readScope,
   },
   share: shareRow,
+  allow: allowRow,
   objects: objectRow,
   imageOptions: imageOptionsRow,
   reconnect: reconnectRow,
@@ -51,11 +53,11 @@ export const check = command({
     'nothing to check.\n',
   ].join(''),
   run: async ({ options: given, operands, objects }, terminal) => {
-    const { cache, format, imageOptions, output, quiet, reconnect, repair, share } = given;
+    const { allow, cache, format, imageOptions, output, quiet, reconnect, repair, share } = given;
     const name = oneImage(operands);
     const json = wantsJson(output);
     checkCacheMode(cache, 'source cache option');
-    const wish = { format, share, imageOptions, objects, reconnectDelayMs: reconnect };
+    const wish = { allow, format, share, imageOptions, objects, reconnectDelayMs: reconnect };
     const announce = (counts: CheckCounts): void => {
       if (!json && !quiet) terminal.print(repairText(counts));
     };
@@ -78,8 +80,9 @@ interface Checked {
   readonly counts: CheckCounts;
 }
 
-async function checkOnly(name: string, wish: Omit<Wish, 'allow'>, terminal: Terminal): Promise<Checked> {
+async function checkOnly(name: string, wish: Wish, terminal: Terminal): Promise<Checked> {
   await using image = await openImage(name, wish);
+  await using _ = await openDataFile(name, image, wish);
   const { filename, support, host } = image;
   const { counts } = await told(name, support.check?.(host), terminal);
   return { filename, format: support.format.name, counts };
@@ -88,12 +91,13 @@ async function checkOnly(name: string, wish: Omit<Wish, 'allow'>, terminal: Term
 /** Repairs, and checks again if there was anything to repair. */
 async function repairFirst(
   name: string,
-  wish: Omit<Wish, 'allow'>,
+  wish: Wish,
   scope: Scope,
   announce: (counts: CheckCounts) => void,
   terminal: Terminal,
 ): Promise<Checked> {
   await using image = await openImageFile(name, wish);
+  await using _ = await openDataFile(name, image, wish);
   const { filename, support, host } = image;
   const format = support.format.name;
   const { counts } = await told(name, support.repair?.(host, scope), terminal);

@@ -1,4 +1,5 @@
 /** `convert`: copies disks into a new image, or into one that is there. */
+import { dirname } from 'node:path';
 import {
   type BlockSource,
   type Extent,
@@ -193,11 +194,12 @@ async function convertInto(
   const disks = sources.map((source) => readable(paddedDisk(source)));
   const size = disks.reduce((sum, disk) => sum + disk.size, 0);
   const bitmaps = given.bitmaps ? await bitmapsToCopy(sources, format, given.skipBroken === true) : undefined;
-  const { backing, isZero, made } = given.existing
+  const { backing, dataFile, isZero, made } = given.existing
     ? takeTarget(format, given)
     : await makeTarget(name, format, size, sources.length, given);
   const unsafe = (given.cache ?? 'unsafe') === 'unsafe';
-  const allow = await allowingBacking(given.allow, backing, name);
+  const data = dataFile === undefined ? [] : [dirname(dataFile)];
+  const allow = await allowingBacking([...given.allow, ...data], backing, name);
   await using target = await openWritableDisk(name, {
     allow,
     format: given.targetOptions ? given.outputFormat : format,
@@ -250,6 +252,8 @@ function overlayOf([source]: readonly Chain[], target: Chain) {
 interface Target {
   /** The name of its backing file, if it is to be an overlay. */
   readonly backing: string | undefined;
+  /** The name of its data file, if the user gave it one. */
+  readonly dataFile?: string | undefined;
   /** What its backing file does not show reads as zeros. */
   readonly isZero: boolean;
   /** The format as the options of a new image set it. */
@@ -293,7 +297,8 @@ async function makeTarget(
   try {
     const { objects } = given;
     const isZero = await makeImage(name, support, { size, backing, values, objects });
-    return { backing: backing?.name, isZero, made: madeFormat(support, values, objects) };
+    const dataFile = values.get('data_file')?.toString();
+    return { backing: backing?.name, dataFile, isZero, made: madeFormat(support, values, objects) };
   } catch (error) {
     if (!isDiskError(error)) throw error;
     const message = `${name}: error while converting ${format}: ${error.message}`;

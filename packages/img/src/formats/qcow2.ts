@@ -8,6 +8,7 @@ import {
   checkImage,
   createQcow2,
   createSnapshot,
+  dataFileName,
   deleteSnapshot,
   measureQcow2,
   type NewEncryption,
@@ -46,6 +47,7 @@ export const qcow2Support: FormatSupport = {
     return true;
   },
   describe: async (file) => factsOf(await readInfo(file)),
+  dataFile: dataFileName,
   keepsBitmaps: true,
   snapshots: {
     create: (file, name, date) => {

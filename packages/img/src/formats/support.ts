@@ -38,6 +38,11 @@ export interface FormatSupport {
   readonly amend: AmendSupport | undefined;
   /** Keeps states of a disk inside its image; undefined if the format cannot. */
   readonly snapshots: SnapshotSupport | undefined;
+  /**
+   * The file in which an image says that its guest data is; undefined if in its own. Images of a format without
+   * this have none.
+   */
+  readonly dataFile?: (file: HostSource) => Promise<string | undefined>;
   /** Looks for damage; undefined if the format has nothing to check. @throws {DiskError} if it is not such an image */
   readonly check: ((file: HostSource) => Promise<CheckOutcome>) | undefined;
   /** Repairs leaks only, or all that can be; the outcome is that of the check on the way. */
