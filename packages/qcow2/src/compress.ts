@@ -6,7 +6,7 @@
  *
  * Spec: qcow2.txt, "Cluster mapping", Compressed Clusters Descriptor.
  */
-import { DiskError, type HostSource } from '@strata/block';
+import { DiskError, type HostSource, isDiskError } from '@strata/block';
 import { LRUCache } from 'lru-cache';
 import type { Codec } from './codec/codec.ts';
 import { compressedAt, compressedMaxLength } from './entries.ts';
@@ -14,6 +14,8 @@ import type { Geometry } from './geometry.ts';
 
 /** Bytes of decoded clusters to keep: neighbouring small reads then decode a cluster once. */
 const KEEP_BYTES = 8 * 1024 * 1024;
+/** Buffers for streams to keep. */
+const KEEP_BUFFERS = 32;
 /** What keeping one costs besides its bytes, about. */
 const PROMISE_BYTES = 256;
 
@@ -23,11 +25,16 @@ export class CompressedReader {
   readonly #geometry: Geometry;
   readonly #codec: Codec;
   readonly #kept: LRUCache<number, Promise<Uint8Array>>;
+  /** Bytes of a stream that is shorter than its cluster, and of the sectors around it. */
+  readonly #longest: number;
+  /** For streams, to be used again. */
+  readonly #buffers: Buffer[] = [];
 
   constructor(file: HostSource, geometry: Geometry, codec: Codec) {
     this.#file = file;
     this.#geometry = geometry;
     this.#codec = codec;
+    this.#longest = geometry.clusterSize + 1024;
     this.#kept = new LRUCache({
       maxSize: KEEP_BYTES,
       sizeCalculation: () => geometry.clusterSize + PROMISE_BYTES,
@@ -64,17 +71,21 @@ export class CompressedReader {
   }
 
   async #decode(at: number, maxLength: number, into: Uint8Array): Promise<void> {
-    const stream = Buffer.allocUnsafeSlow(maxLength);
-    if (!this.#file.tryRead(stream, at)) await this.#file.read(stream, at);
+    const buffer = this.#buffers.pop() ?? Buffer.allocUnsafeSlow(this.#longest);
+    // Nothing that QEMU or we write is longer, but more can be claimed.
+    const stream = maxLength <= this.#longest ? buffer.subarray(0, maxLength) : new Uint8Array(maxLength);
     try {
+      if (!this.#file.tryRead(stream, at)) await this.#file.read(stream, at);
       await this.#codec.decode(stream, into);
     } catch (error) {
-      if (!(error instanceof DiskError)) throw error;
+      if (!isDiskError(error, 'corrupt')) throw error;
       throw new DiskError(error.code, `${error.message} (at 0x${at.toString(16)})`, {
         offset: at,
         spec: 'qcow2.txt, "Cluster mapping"',
         cause: error.cause,
       });
+    } finally {
+      if (this.#buffers.length < KEEP_BUFFERS) this.#buffers.push(buffer);
     }
   }
 }

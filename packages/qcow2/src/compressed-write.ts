@@ -14,11 +14,10 @@ import { type BlockSource, type CompressOptions, DiskError } from '@strata/block
 import { writePiece } from './copy-up.ts';
 import { encodeCompressedHigh, encodeLow } from './entries.ts';
 import { Encryption } from './format.ts';
-import type { Image } from './image.ts';
+import { type Image, STREAM_SCRATCH_BYTES } from './image.ts';
 import { readL2Entry, storeL2Entry } from './l2-entry.ts';
 import type { PackedBytes } from './packing.ts';
 import { type Piece, planWrite, soundEntry } from './pieces.ts';
-import { SCRATCH_BYTES } from './scratch.ts';
 import { allOf } from './settle.ts';
 import { linkPiece } from './write.ts';
 
@@ -57,17 +56,19 @@ export function writeCompressed(
       if (!isWhole) throw new DiskError('invalid', 'only whole clusters can be written compressed');
       const hold = await image.ranges.acquire(offset, length);
       await image.holding(hold, async () => {
-        const streams = await encode(image, from, level);
-        await turn.ready;
-        const placed: Placed[] = [];
-        try {
-          await placeAll(image, offset, from.length, streams, placed);
-        } catch (error) {
-          await release(image, placed);
-          throw error;
-        }
-        turn.pass();
-        await writeAndLink(image, placed, from, offset, below);
+        await withRoom(image, length, async (room) => {
+          const streams = await encode(image, from, room, level);
+          await turn.ready;
+          const placed: Placed[] = [];
+          try {
+            await placeAll(image, offset, from.length, streams, placed);
+          } catch (error) {
+            await release(image, placed);
+            throw error;
+          }
+          turn.pass();
+          await writeAndLink(image, placed, from, offset, below);
+        });
       });
     } finally {
       turn.pass();
@@ -76,24 +77,33 @@ export function writeCompressed(
   return image.run(write);
 }
 
-/** The stream of each cluster; undefined for those that are not worth it. */
+/** Runs `use` with room for the streams of `length` bytes of clusters. */
+function withRoom(image: Image, length: number, use: (room: Uint8Array) => Promise<void>): Promise<void> {
+  return length <= STREAM_SCRATCH_BYTES ? image.streamScratch.with(use) : use(new Uint8Array(length));
+}
+
+/** The stream of each cluster, inside `room`; undefined for those that are not worth it. */
 async function encode(
   image: Image,
   from: Uint8Array,
+  room: Uint8Array,
   level: number | undefined,
 ): Promise<readonly (Uint8Array | undefined)[]> {
   const { clusterSize } = image.geometry;
-  const streams: Promise<Uint8Array | undefined>[] = [];
+  const lengths: Promise<number>[] = [];
   for (let at = 0; at < from.length; at += clusterSize) {
     let cluster = from.subarray(at, at + clusterSize);
     if (cluster.length < clusterSize) {
       cluster = new Uint8Array(clusterSize);
       cluster.set(from.subarray(at));
     }
-    streams.push(image.codec.encode(cluster, level));
+    lengths.push(image.codec.encode(cluster, room.subarray(at, at + clusterSize), level));
   }
-  await allOf(streams);
-  return Promise.all(streams);
+  await allOf(lengths);
+  return (await Promise.all(lengths)).map((length, index) => {
+    const at = index * clusterSize;
+    return length === 0 ? undefined : room.subarray(at, at + length);
+  });
 }
 
 /** Adds a place for each cluster to `placed`, where they are if it rejects. */
@@ -159,37 +169,31 @@ async function writeAndLink(
 
 type Stream = Placed & { readonly kind: 'stream' };
 
-/** Streams that follow each other in the file, as many as one buffer takes. */
+/** Streams that follow each other in the file. */
 function neighbours(placed: readonly Placed[]): Stream[][] {
   const groups: Stream[][] = [];
   let end = -1;
-  let length = 0;
   for (const each of placed) {
     if (each.kind === 'piece') continue;
-    const { place } = each;
-    const last = groups.at(-1);
-    if (last === undefined || place.at !== end || length + place.length > SCRATCH_BYTES) {
-      groups.push([each]);
-      length = 0;
-    } else last.push(each);
-    end = place.at + place.length;
-    length += place.length;
+    const { at, length } = each.place;
+    if (at === end) groups.at(-1)?.push(each);
+    else groups.push([each]);
+    end = at + length;
   }
   return groups;
 }
 
-async function writeStreams(image: Image, group: readonly Stream[]): Promise<void> {
+/** Writes streams that follow each other as one: in their room each is moved down to the one before it. */
+function writeStreams(image: Image, group: readonly Stream[]): Promise<void> {
   const [first] = group as readonly [Stream, ...Stream[]];
-  const { at } = first.place;
-  if (group.length === 1) return image.file.write(first.bytes, at);
-  await image.scratch.with(async (buffer) => {
-    let filled = 0;
-    for (const { bytes } of group) {
-      buffer.set(bytes, filled);
-      filled += bytes.length;
-    }
-    await image.file.write(buffer.subarray(0, filled), at);
-  });
+  const length = group.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const all = new Uint8Array(first.bytes.buffer, first.bytes.byteOffset, length);
+  let filled = 0;
+  for (const { bytes } of group) {
+    if (filled > 0) all.set(bytes, filled);
+    filled += bytes.length;
+  }
+  return image.file.write(all, first.place.at);
 }
 
 /** Makes the L2 entry of a cluster lead to its stream. */

@@ -46,6 +46,8 @@ export interface ImageOptions extends EncryptionOptions {
 }
 
 const SECTOR = 512;
+/** As much as a copy writes at once. */
+export const STREAM_SCRATCH_BYTES = 2 * 1024 * 1024;
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
 
 /** Where an L1 table is: the active disk's, as the header says, or a snapshot's. */
@@ -89,6 +91,8 @@ export class Image {
   /** Which guest ranges are being changed. */
   readonly ranges = new RangeLock();
   readonly scratch = new Scratch();
+  /** For the streams of compressed writes. */
+  readonly streamScratch = new Scratch(STREAM_SCRATCH_BYTES);
   /** The order of compressed writes. */
   readonly turns = new Turns();
   /** Bytes the guest sees. */

@@ -11,11 +11,17 @@ const KEPT = 8;
 
 /** The scratch buffers of one image. */
 export class Scratch {
+  readonly #bytes: number;
   readonly #free: Uint8Array[] = [];
 
-  /** Runs `use` with a buffer of `SCRATCH_BYTES` of unknown content, which is its own until it settles. */
+  /** @param bytes of each buffer; `SCRATCH_BYTES` if not given */
+  constructor(bytes = SCRATCH_BYTES) {
+    this.#bytes = bytes;
+  }
+
+  /** Runs `use` with a buffer of unknown content, which is its own until it settles. */
   async with(use: (buffer: Uint8Array) => Promise<void>): Promise<void> {
-    const buffer = this.#free.pop() ?? new Uint8Array(SCRATCH_BYTES);
+    const buffer = this.#free.pop() ?? new Uint8Array(this.#bytes);
     try {
       await use(buffer);
     } finally {

@@ -22,13 +22,13 @@ export interface Codec {
   decode(stream: Uint8Array, into: Uint8Array): Promise<void>;
 
   /**
-   * The stream for a cluster, always the same one for the same bytes and level; undefined if it would not be
-   * shorter than the cluster. Without a level it is fast and not much longer than QEMU's. `cluster` must not
-   * change until it settles.
+   * Puts the stream for a cluster into the start of `into`, which is as long as the cluster, and resolves to its
+   * length; 0 if it would not be shorter than the cluster. The same bytes and level always make the same stream.
+   * Without a level it is fast and not much longer than QEMU's. Neither buffer may change until it settles.
    *
    * @throws {DiskError} not-supported
    */
-  encode(cluster: Uint8Array, level: number | undefined): Promise<Uint8Array | undefined>;
+  encode(cluster: Uint8Array, into: Uint8Array, level: number | undefined): Promise<number>;
 }
 
 /** The levels of a header's `compression_type`. */
@@ -48,7 +48,7 @@ export function codecOf(compressionType: number): Codec {
   };
   return {
     decode: async (stream, into) => (await load()).decode(stream, into),
-    encode: async (cluster, level) => (await load()).encode(cluster, level),
+    encode: async (cluster, into, level) => (await load()).encode(cluster, into, level),
   };
 }
 

@@ -28,7 +28,7 @@ export const deflateCodec: Codec = {
     else await inflatePrefix(stream, into);
   },
 
-  async encode(cluster, level = DEFAULT_LEVEL) {
+  async encode(cluster, into, level = DEFAULT_LEVEL) {
     const options: ZlibOptions = {
       level,
       windowBits: 12,
@@ -37,10 +37,11 @@ export const deflateCodec: Codec = {
       maxOutputLength: cluster.length - 1,
     };
     try {
-      return await deflate(cluster, options);
+      const stream = await deflate(cluster, options);
+      into.set(stream);
+      return stream.length;
     } catch (error) {
-      if (error instanceof RangeError && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE')
-        return undefined;
+      if (error instanceof RangeError && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE') return 0;
       throw error;
     }
   },

@@ -7,6 +7,7 @@
  *
  * Spec: zstd.h, "Explicit context".
  */
+import { availableParallelism } from 'node:os';
 import { inThreadPool } from './codec.ts';
 import type { ZstdEngine } from './zstd.ts';
 
@@ -14,6 +15,15 @@ type Koffi = typeof import('koffi');
 
 /** Frames up to this length are decoded at once: that takes less than the way to a thread and back. */
 const SHORT_FRAME = 1024;
+/**
+ * Of longer ones the event loop decodes its share, one for each processor: the way to a thread takes as long as
+ * decoding half a cluster, and the threads have what was decoded to write.
+ */
+const SHARE = availableParallelism();
+/** Larger clusters would hold up everything else. */
+const LONGEST_HERE = 128 * 1024;
+/** The result that says that there was not room enough. */
+const TOO_SMALL = -70;
 /** A thread of the pool calls the library while the caller's buffers are kept alive here. */
 type Call = (...values: unknown[]) => Promise<number>;
 
@@ -79,12 +89,15 @@ function calling(call: { readonly async: (...values: unknown[]) => void }): Call
 }
 
 function engineOf(library: Library): ZstdEngine {
-  const encoders: { readonly context: unknown; room: Uint8Array }[] = [];
+  const encoders: unknown[] = [];
   const decoders: unknown[] = [];
+  let decoded = 0;
   return {
     async decodeFrame(frame, into) {
       const context = decoders.pop() ?? library.createDecoder();
-      const decode = frame.length <= SHORT_FRAME ? library.decompressNow : library.decompress;
+      const isMine = into.length <= LONGEST_HERE && ++decoded % SHARE === 0;
+      const isHere = isMine || frame.length <= SHORT_FRAME;
+      const decode = isHere ? library.decompressNow : library.decompress;
       try {
         return checked(await decode(context, into, into.length, frame, frame.length));
       } finally {
@@ -92,19 +105,14 @@ function engineOf(library: Library): ZstdEngine {
       }
     },
 
-    async encodeFrame(bytes, level) {
-      const encoder = encoders.pop() ?? { context: library.createEncoder(), room: new Uint8Array(0) };
-      // As much as incompressible bytes take: with less room the library would have to look out for the end.
-      const most = bytes.length + Math.ceil(bytes.length / 256) + 64;
-      if (encoder.room.length < most) encoder.room = new Uint8Array(most);
-      const { context, room } = encoder;
+    async encodeFrame(bytes, into, level) {
+      const context = encoders.pop() ?? library.createEncoder();
+      const room = bytes.length - 1;
       try {
-        return room.slice(
-          0,
-          checked(await library.compress(context, room, most, bytes, bytes.length, level)),
-        );
+        const length = await library.compress(context, into, room, bytes, bytes.length, level);
+        return length === TOO_SMALL ? 0 : checked(length);
       } finally {
-        encoders.push(encoder);
+        encoders.push(context);
       }
     },
   };

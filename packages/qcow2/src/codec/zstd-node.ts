@@ -32,12 +32,16 @@ export function nodeEngine(): ZstdEngine | undefined {
       return bytes.length;
     },
 
-    encodeFrame: (bytes, level) =>
-      transform(zstdCompress, bytes, {
+    async encodeFrame(bytes, into, level) {
+      const frame = await transform(zstdCompress, bytes, {
         chunkSize: bytes.length + Math.ceil(bytes.length / 256) + SPARE,
         pledgedSrcSize: bytes.length,
         params: { [constants.ZSTD_c_compressionLevel]: level },
-      }),
+      });
+      if (frame.length >= bytes.length) return 0;
+      into.set(frame);
+      return frame.length;
+    },
   };
 }
 

@@ -16,6 +16,11 @@ export async function wasmEngine(): Promise<ZstdEngine> {
       into.set(bytes);
       return bytes.length;
     },
-    encodeFrame: async (bytes, level) => compress(bytes, level),
+    async encodeFrame(bytes, into, level) {
+      const frame = compress(bytes, level);
+      if (frame.length >= bytes.length) return 0;
+      into.set(frame);
+      return frame.length;
+    },
   };
 }

@@ -24,8 +24,11 @@ export interface ZstdEngine {
    * whatever error, if it is damaged or holds more than fits.
    */
   decodeFrame(frame: Uint8Array, into: Uint8Array, contentSize: number | undefined): Promise<number>;
-  /** One frame that holds `bytes`. */
-  encodeFrame(bytes: Uint8Array, level: number): Promise<Uint8Array>;
+  /**
+   * Puts one frame that holds `bytes` into the start of `into`, which is as long as `bytes`, and resolves to its
+   * length; 0 if it would not be shorter.
+   */
+  encodeFrame(bytes: Uint8Array, into: Uint8Array, level: number): Promise<number>;
 }
 
 /** The codec of an engine. */
@@ -48,10 +51,7 @@ export function zstdCodecOf(engine: ZstdEngine): Codec {
       }
     },
 
-    async encode(cluster, level = DEFAULT_LEVEL) {
-      const frame = await engine.encodeFrame(cluster, level);
-      return frame.length < cluster.length ? frame : undefined;
-    },
+    encode: (cluster, into, level = DEFAULT_LEVEL) => engine.encodeFrame(cluster, into, level),
   };
 }
 
