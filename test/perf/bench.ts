@@ -2,13 +2,15 @@
  * `npm run bench`: every ratio to the real peers, in one run, on this machine.
  *
  * Nothing here is a timed test: figures of one contestant mean nothing on a shared machine, and ratios of
- * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, clients, commands, encryption.
+ * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, clients, commands,
+ * compression, encryption.
  */
 import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { temporaryFolder } from '@strata/testkit';
 import { clientRows } from './client-rows.ts';
 import { commandRows } from './command-rows.ts';
+import { compressionRows } from './compression-rows.ts';
 import { encryptionRows } from './encryption-rows.ts';
 import { holds, line, type Row } from './row.ts';
 import { serverRows } from './server-rows.ts';
@@ -33,6 +35,7 @@ for (const format of ['raw', 'qcow2'] as const) {
 }
 if (wanted('clients')) print(await clientRows(folder, disk, rounds));
 if (wanted('commands')) print(await commandRows(folder, disk, rounds));
+if (wanted('compression')) print(await compressionRows(folder, rounds));
 if (wanted('encryption')) print(await encryptionRows(folder, disk, rounds));
 const missed = rows.filter((row) => !holds(row));
 console.log(`\n${rows.length} rows, ${missed.length} bounds missed`);

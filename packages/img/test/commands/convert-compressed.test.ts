@@ -12,6 +12,12 @@ async function img(...words: readonly string[]): Promise<void> {
   assert.equal(await main(words, terminal), 0, terminal.stderr());
 }
 
+async function printed(...words: readonly string[]): Promise<string> {
+  const terminal = recordingTerminal();
+  assert.equal(await main(words, terminal), 0, terminal.stderr());
+  return terminal.stdout();
+}
+
 /** Words, noise and zeros in pieces that no cluster size divides. */
 function mixed(length: number): Buffer {
   const words = Buffer.from('the quick brown fox jumps over the lazy dog 0123456789\n'.repeat(3000));
@@ -46,6 +52,28 @@ test('every kind of target is clean, equal, smaller, and the same in every run',
       if (clusterSize !== '2M') assert.ok(statSync(path).size < bytes.length * 0.8, list);
       await img('convert', '-c', '-O', 'qcow2', '-m', '2', '-o', list, source, again);
       assert.ok(readFileSync(again).equals(readFileSync(path)), list);
+    }
+});
+
+test('what qemu-img compresses is read, mapped and checked alike', needs, async () => {
+  await using folder = await temporaryFolder();
+  const [source, path, out] = [folder.file('source'), folder.file('image'), folder.file('out')];
+  const bytes = mixed(5 * 2 ** 20 + 512);
+  writeFileSync(source, bytes);
+  for (const clusterSize of ['512', '4k', '64k', '2M'])
+    for (const options of ['compat=0.10', 'compression_type=zlib', 'compression_type=zstd']) {
+      const list = `cluster_size=${clusterSize},${options}`;
+      await qemuImg.ok('convert', '-c', '-O', 'qcow2', '-o', list, source, path);
+      // Over compressed clusters, in part and as a whole: they share host clusters with others.
+      await qemuIo(path, ['write -P 3 70000 3000', 'write -z 1M 64k', 'discard 3M 1M']);
+      await img('convert', '-f', 'qcow2', '-O', 'raw', path, out);
+      await qemuImg.compare(path, 'qcow2', out, 'raw');
+      for (const verb of ['map', 'check', 'info'])
+        assert.equal(
+          await printed(verb, '--output=json', path),
+          await qemuImg.ok(verb, '--output=json', path),
+          list,
+        );
     }
 });
 
