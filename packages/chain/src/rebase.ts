@@ -132,7 +132,8 @@ async function copyInto(
     return { length: found.mapping.length, wanted: !isOwn && found.layer < shared };
   };
   try {
-    await copyDifferences(wanted, other, target, { ...options, select });
+    const allocateZeros = top.layer.backing === undefined;
+    await copyDifferences(wanted, other, target, { ...options, select, allocateZeros });
     await target.flush();
   } catch (error) {
     throw inRebase(error, stepOf(error));
