@@ -15,11 +15,6 @@ import { isZeroRange } from './zeros.ts';
 export interface CopyDifferencesOptions extends TransferOptions {
   /** Where a range begins that is alike in this: whether it is to be looked at. All is, if not given. */
   readonly select?: (offset: number, limit: number) => Promise<{ length: number; wanted: boolean }>;
-  /**
-   * Zeros are made with space of their own. A target that has nothing below it may else leave them out, and what
-   * is put under it later would show.
-   */
-  readonly allocateZeros?: boolean;
   /** Bytes of one read; 1 MiB if not given. */
   readonly bufferSize?: number;
   /** Pieces in flight; 4 if not given. */
@@ -51,7 +46,6 @@ export async function copyDifferences(
   const blockSize = Math.max(target.caps.blockSize, smallestBlock);
   const { select, parallel = 4 } = options;
   const bufferSize = Math.max(options.bufferSize ?? 1 << 20, blockSize);
-  const zeroing = { allocate: options.allocateZeros === true };
   const extentOf = extentReader();
   const otherExtentOf = extentReader();
   let at = 0;
@@ -91,9 +85,7 @@ export async function copyDifferences(
     const { start, length } = run;
     const at = offset + start;
     const isZero = bytes === undefined || isZeroRange(bytes, start, start + length);
-    const call = isZero
-      ? target.zero(at, length, zeroing)
-      : target.write(bytes.subarray(start, start + length), at);
+    const call = isZero ? target.zero(at, length) : target.write(bytes.subarray(start, start + length), at);
     return call.catch(failsIn('write', at));
   };
 

@@ -7,11 +7,13 @@
  */
 import {
   type BackingReference,
+  type BlockDevice,
   type BlockSource,
   type CopyDifferencesOptions,
   copyDifferences,
   DiskError,
   isDiskError,
+  type Layer,
   type TransferOptions,
 } from '@strata/block';
 import { ChainDevice, ChainSource } from './chain.ts';
@@ -123,7 +125,7 @@ async function copyInto(
   const { size } = top.layer;
   const wanted = told(new ChainSource(layersOf(old), size), 'read-old');
   const other = told(new ChainSource(layersOf(now), size), 'read-new');
-  const target = new ChainDevice(top.layer, layersOf(old));
+  const target = keepingZeros(new ChainDevice(top.layer, layersOf(old)), top.layer);
   const layers = [top.layer, ...layersOf(old)];
   const shared = 1 + sharedFrom(old, now);
   const select: CopyDifferencesOptions['select'] = async (offset, limit) => {
@@ -132,12 +134,39 @@ async function copyInto(
     return { length: found.mapping.length, wanted: !isOwn && found.layer < shared };
   };
   try {
-    const allocateZeros = top.layer.backing === undefined;
-    await copyDifferences(wanted, other, target, { ...options, select, allocateZeros });
+    await copyDifferences(wanted, other, target, { ...options, select });
     await target.flush();
   } catch (error) {
     throw inRebase(error, stepOf(error));
   }
+}
+
+/**
+ * `device`, whose zeros hide what is put under them later: a format without zero clusters may leave them out while
+ * nothing is below, and is then made to keep space for them.
+ */
+function keepingZeros(device: BlockDevice, layer: Layer): BlockDevice {
+  const zero = async (offset: number, length: number): Promise<void> => {
+    await device.zero(offset, length);
+    for (let at = offset; at < offset + length; ) {
+      const mapping = await layer.map(at, offset + length - at);
+      if (mapping.kind === 'below') await device.zero(at, mapping.length, { allocate: true });
+      at += mapping.length;
+    }
+  };
+  return {
+    size: device.size,
+    caps: device.caps,
+    read: (into, offset) => device.read(into, offset),
+    tryRead: (into, offset) => device.tryRead(into, offset),
+    extentAt: (offset, limit) => device.extentAt(offset, limit),
+    tryExtentAt: (offset, limit) => device.tryExtentAt(offset, limit),
+    write: (from, offset) => device.write(from, offset),
+    zero,
+    discard: (offset, length) => device.discard(offset, length),
+    flush: () => device.flush(),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
 }
 
 /** `source`, whose failures tell that they are its own. */
