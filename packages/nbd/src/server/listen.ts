@@ -5,6 +5,7 @@
  * after that, and flushes every disk that could be written.
  */
 import { createServer, type Server, type Socket } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BlockDevice } from '@strata/block';
 import { TlsAcceptor } from '../tls/accept.ts';
 import type { ServerTls } from '../tls/credentials.ts';
@@ -26,6 +27,9 @@ import { listenOn } from './listen-on.ts';
 import type { ExportFigures, ServerObserver } from './observer.ts';
 import { listenOnPath } from './unix-socket.ts';
 import { Wakefulness } from './wakefulness.ts';
+
+/** In each turn of the loop every socket is read once; a full one takes more than one turn. */
+const turnsToRead = 4;
 
 /** Where a server listens: a unix socket, TCP, or a listening socket that was inherited. */
 export type ListenAddress =
@@ -207,6 +211,8 @@ class RunningServer implements NbdServer, ConnectionHost {
     for (const socket of this.#waiting.splice(0)) socket.destroy();
     for (const connection of this.#served) connection.stop();
     await this.#removeSocket();
+    // What lies in the sockets by now has been received as well: it is read, and answered.
+    for (let turn = 0; turn < turnsToRead; turn++) await nextTurn();
     this.idle();
     await drained;
     const left = [...this.#served];

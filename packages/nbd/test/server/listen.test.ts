@@ -207,3 +207,36 @@ test('the loop may be left to sleep between requests', async () => {
   client.send(request(0, 0, 1));
   await client.expect(`${simple()} 00`);
 });
+
+test('closing answers what had been sent before, also what nobody had read yet', async () => {
+  const disk = testDisk();
+  const serve = await serving({
+    exports: [{ name: '', device: disk.device }],
+    address: { host: '127.0.0.1', port: 0 },
+  });
+  const { address } = serve.server;
+  assert.ok('port' in address);
+  const clients = await Promise.all(Array.from({ length: 20 }, () => rawClient(address.port)));
+  for (const client of clients) {
+    await client.expect(greeting);
+    client.send(`00000003 ${option(7, '00000000 0000')}`);
+    assert.equal((await takeReplies(client)).at(-1), 1);
+  }
+  const count = 30;
+  for (const client of clients) {
+    const writes = Array.from({ length: count }, () => `${request(1, 0, 100)} ${'ab'.repeat(100)}`);
+    await new Promise<void>((resolve) => {
+      client.socket.write(Buffer.from(writes.join('').replace(/\s/g, ''), 'hex'), () => resolve());
+    });
+  }
+  const closed = serve.server.close();
+  for (const client of clients) {
+    for (let index = 0; index < count; index++) {
+      const reply = await client.receive(16);
+      assert.ok([0, 108].includes(reply.readUInt32BE(4)), reply.toString('hex'));
+    }
+    await client.expectEnd();
+  }
+  await closed;
+  await serve[Symbol.asyncDispose]();
+});
