@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { qemuImg, qemuIo, qemuNbd, requires, temporaryFolder } from '@strata/testkit';
 import { main } from '../src/cli.ts';
@@ -104,4 +105,24 @@ test('every line of the map of an export names it alike, whatever its depth', to
   assert.equal(lines.length, 2);
   const files = lines.map((line) => line.slice(48));
   assert.deepEqual(new Set(files), new Set([`nbd+unix:///a name?socket=${folder.file('socket')}`]));
+});
+
+test('measure and dd take exports as qemu-img takes them', tools, async () => {
+  await using folder = await temporaryFolder();
+  const [image, ours, theirs] = ['disk.qcow2', 'ours.raw', 'theirs.raw'].map((name) => folder.file(name)) as [
+    string,
+    string,
+    string,
+  ];
+  await qemuImg.create(image, '2M');
+  await qemuIo(image, ['write -P 1 0 64k', 'write -P 2 1M 128k']);
+  await using _ = await qemuNbd(image, folder.file('socket'), ['-f', 'qcow2', '-r']);
+  const uri = `nbd+unix:///?socket=${folder.file('socket')}`;
+  await alike('measure', '-f', 'raw', '-O', 'qcow2', uri);
+  await alike('measure', '-f', 'raw', '-O', 'raw', '--output=json', uri);
+  const words = ['dd', '-f', 'raw', '-O', 'raw', 'bs=64k', 'skip=2', 'count=20', `if=${uri}`];
+  assert.deepEqual(await img(...words, `of=${ours}`), { status: 0, stdout: '', stderr: '' });
+  await qemuImg.ok(...words, `of=${theirs}`);
+  await qemuImg.compare(ours, 'raw', theirs, 'raw');
+  assert.equal(readFileSync(ours)[(1 << 20) - 131_072], 2);
 });
