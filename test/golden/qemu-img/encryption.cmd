@@ -98,13 +98,8 @@ img convert -O qcow2 -o encrypt.format=luks p a
 # Measured
 img measure -O luks --size 1M
 img measure -O luks -o key-secret=t --size 1M
-img measure --object secret,id=s,data=abc -O luks -o key-secret=s --size 1M
-img measure --object secret,id=s,data=abc -O luks -o key-secret=s,cipher-alg=aes-128,cipher-mode=cbc p
 img measure --object secret,id=s,data=abc -O luks -o key-secret=s,cipher-alg=foo p
-img measure --object secret,id=s,data=abc -O luks --output=json -o key-secret=s,preallocation=full --size 1M
 img measure -O qcow2 -o encrypt.format=luks,encrypt.key-secret=t --size 1M
-img measure --object secret,id=s,data=abc -O qcow2 -o encrypt.format=luks,encrypt.key-secret=s --size 1M
-img measure --object secret,id=s,data=abc -O qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.cipher-alg=aes-128,encrypt.cipher-mode=cbc,cluster_size=4k --size 1M
 img measure -O qcow2 -o encrypt.format=foo --size 1M
 
 # Secrets

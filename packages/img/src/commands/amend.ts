@@ -64,7 +64,8 @@ export const amend = command({
     if (typeof found === 'number') return found;
     const shown = given.progress && !given.quiet ? showProgress(terminal, 1) : silentProgress;
     try {
-      await found.run(open, found.values, shown.update);
+      const how = { progress: shown.update, objects, force: given.force === true };
+      await found.run(open, found.values, how);
       shown.complete();
     } catch (error) {
       throw withAdvice(error);

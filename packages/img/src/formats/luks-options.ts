@@ -22,6 +22,22 @@ export function luksRows(prefix: '' | 'encrypt.'): readonly CreationRow[] {
   ];
 }
 
+/** What `amend` can be told of key slots, each name behind `prefix`. */
+export function keyRows(prefix: '' | 'encrypt.'): readonly CreationRow[] {
+  const rows: readonly CreationRow[] = [
+    { name: 'state', type: 'text', help: 'Select new state of affected keyslots (active/inactive)' },
+    { name: 'keyslot', type: 'number', help: 'Select a single keyslot to modify explicitly' },
+    { name: 'old-secret', type: 'text', help: 'Select all keyslots that match this password' },
+    {
+      name: 'new-secret',
+      type: 'text',
+      help: 'New secret to set in the matching keyslots. Empty string to erase',
+    },
+    { name: 'iter-time', type: 'number', help: 'Time to spend in PBKDF in milliseconds' },
+  ];
+  return rows.map((row) => ({ ...row, name: `${prefix}${row.name}` }));
+}
+
 /** How a new disk is to be encrypted. @throws {DiskError} invalid */
 export function luksChoices(values: CreationValues, prefix: '' | 'encrypt.'): LuksChoices {
   const text = (name: string): string | undefined => {
@@ -41,6 +57,9 @@ export function luksChoices(values: CreationValues, prefix: '' | 'encrypt.'): Lu
   };
 }
 
+/** Where a format keeps the id of the secret that opens its images. */
+const keySecret = Symbol('key secret');
+
 /**
  * `format` as `make` makes it of the passphrase that the secret `id` holds. The secret is looked for when an image
  * is opened, and not by what needs none.
@@ -51,11 +70,18 @@ export function withPassphrase(
   make: (passphrase: Uint8Array) => ImageFormat,
 ): ImageFormat {
   const made = (): ImageFormat => make(passphraseOf(objects, id));
-  return {
+  const late: ImageFormat & { readonly [keySecret]: string } = {
     ...format,
+    [keySecret]: id,
     openSource: async (file, options) => made().openSource(file, options),
     open: async (file, options) => made().open(file, options),
   };
+  return late;
+}
+
+/** The id of the secret that opens images of a format; undefined if none does. */
+export function keySecretOf(format: ImageFormat): string | undefined {
+  return (format as { readonly [keySecret]?: string })[keySecret];
 }
 
 /** A header's facts, in the order of QEMU's schema. */

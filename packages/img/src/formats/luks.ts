@@ -13,6 +13,7 @@ import type { CreationValues } from '../creation.ts';
 import type { Objects } from '../objects/objects.ts';
 import { passphraseOf } from '../objects/secret.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
+import { luksAmend } from './luks-amend.ts';
 import { luksChoices, luksJson, withPassphrase } from './luks-options.ts';
 import { rawSupport } from './raw.ts';
 import { luksImageRows } from './rows.ts';
@@ -30,7 +31,7 @@ export const luksSupport: FormatSupport = {
     return { required, fullyAllocated: required, bitmaps: undefined };
   },
   bitmaps: undefined,
-  amend: undefined,
+  amend: luksAmend,
   snapshots: undefined,
   check: undefined,
   repair: undefined,

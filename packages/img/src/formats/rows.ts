@@ -4,7 +4,7 @@
  * The order is that of the `Formatting` line. Names, types and wording are qemu-img's: scripts read both tables.
  */
 import type { CreationRow } from '../creation.ts';
-import { luksRows } from './luks-options.ts';
+import { keyRows, luksRows } from './luks-options.ts';
 
 const sizeRow: CreationRow = { name: 'size', type: 'bytes', help: 'Virtual disk size' };
 
@@ -93,18 +93,6 @@ const keptNames = [
 
 /** What of a qcow2 image can be changed later. */
 export const qcow2AmendRows: readonly CreationRow[] = [
-  {
-    name: 'encrypt.state',
-    type: 'text',
-    help: 'Select new state of affected keyslots (active/inactive)',
-  },
-  { name: 'encrypt.keyslot', type: 'number', help: 'Select a single keyslot to modify explicitly' },
-  { name: 'encrypt.old-secret', type: 'text', help: 'Select all keyslots that match this password' },
-  {
-    name: 'encrypt.new-secret',
-    type: 'text',
-    help: 'New secret to set in the matching keyslots. Empty string to erase',
-  },
-  { name: 'encrypt.iter-time', type: 'number', help: 'Time to spend in PBKDF in milliseconds' },
+  ...keyRows('encrypt.'),
   ...qcow2Rows.filter(({ name }) => keptNames.includes(name)),
 ];

@@ -57,11 +57,16 @@ export interface AmendSupport {
    *
    * @throws {DiskError} invalid with `op` `rebase` if that is the verb for it; and everything else that it meets
    */
-  run(
-    open: () => Promise<WritableChain>,
-    values: CreationValues,
-    progress: (done: number, total: number) => void,
-  ): Promise<void>;
+  run(open: () => Promise<WritableChain>, values: CreationValues, how: AmendHow): Promise<void>;
+}
+
+/** How options are changed. */
+export interface AmendHow {
+  readonly progress: (done: number, total: number) => void;
+  /** What `--object` defined. */
+  readonly objects: Objects;
+  /** Changes that can leave an encrypted image without a key are made. */
+  readonly force: boolean;
 }
 
 /** What is to be measured, and into what. */
