@@ -71,6 +71,12 @@ test('options may stand among the operands, and -- ends them', () => {
   assert.equal(line.options.progress, undefined);
 });
 
+test('what stands behind -- is told apart, and so is that nothing does', () => {
+  assert.deepEqual(parse('a', '--', 'b', '--', '-c').afterDashes, ['b', '--', '-c']);
+  assert.deepEqual(parse('a', '--').afterDashes, []);
+  assert.equal(parse('a').afterDashes, undefined);
+});
+
 test('a lone dash and an empty word are operands', () => {
   assert.deepEqual(parse('-', '').operands, ['-', '']);
 });

@@ -58,6 +58,17 @@ test(
   },
 );
 
+test('NAME=FILE names an export, and a file with = in its name has a path', requires('nbdinfo'), async () => {
+  await using folder = await temporaryFolder();
+  countedImage(folder.file('a.raw'));
+  countedImage(folder.file('b=c.raw'));
+  const files = [`first=${folder.file('a.raw')}`, folder.file('b=c.raw')];
+  await using server = await serveImg('-k', folder.file('s'), '-r', '-f', 'raw', ...files);
+  const socket = `?socket=${folder.file('s')}`;
+  assert.deepEqual(server.uris, [`nbd+unix:///first${socket}`, `nbd+unix:///b%3Dc.raw${socket}`]);
+  for (const uri of server.uris) assert.equal(await runOk('nbdinfo', ['--size', uri]), '1048576\n');
+});
+
 test(
   '-s keeps what is written out of the image, and leaves no file behind',
   requires('qemu-io', 'qemu-img'),
