@@ -16,17 +16,27 @@ export interface DataFileOptions {
   readonly share?: boolean;
 }
 
+/** Whose data file it is. */
+export interface DataFileOwner {
+  /** The image's own path. */
+  readonly path: string;
+  /** What the caller names in place of what the image says; the gate is not asked about it. */
+  readonly named: string | undefined;
+}
+
 /** The data file of one image, opened when the image asks for it. */
 export class DataFile {
   readonly #from: string;
+  readonly #named: string | undefined;
   readonly #access: 'read' | 'write';
   readonly #options: DataFileOptions;
   readonly #seen: Set<string>;
   #host: HostSource | undefined;
 
-  /** @param from the image's own path. @param seen the identities of the files of the chain */
-  constructor(from: string, access: 'read' | 'write', options: DataFileOptions, seen: Set<string>) {
-    this.#from = from;
+  /** @param seen the identities of the files of the chain */
+  constructor(owner: DataFileOwner, access: 'read' | 'write', options: DataFileOptions, seen: Set<string>) {
+    this.#from = owner.path;
+    this.#named = owner.named;
     this.#access = access;
     this.#options = options;
     this.#seen = seen;
@@ -42,10 +52,11 @@ export class DataFile {
     const { gate, places, share = false } = this.#options;
     const access = this.#access;
     const reference: FileReference = { name, format: 'raw', use: 'data' };
-    const path = await gate.resolve(reference, this.#from);
+    const path = this.#named ?? (await gate.resolve(reference, this.#from));
     const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
     try {
-      if (place.realPath !== undefined) await gate.admit(place.realPath, reference, this.#from);
+      if (place.realPath !== undefined && this.#named === undefined)
+        await gate.admit(place.realPath, reference, this.#from);
       if (place.identity !== undefined) {
         if (this.#seen.has(place.identity))
           throw new DiskError('corrupt', `Data file '${printable(path)}' is in the chain already`, { path });

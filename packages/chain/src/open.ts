@@ -49,6 +49,8 @@ export interface OpenOptions {
    * The gate is not asked about them.
    */
   readonly below?: readonly NamedImage[];
+  /** The top's data file, named by the caller in place of what the image says. The gate is not asked about it. */
+  readonly dataFile?: string | undefined;
   /** False: no image is opened that another one records; what is left to it reads as zeros that nobody wrote. */
   readonly backing?: boolean;
 }
@@ -58,6 +60,8 @@ export interface NamedImage {
   readonly name: string;
   /** Without it the first bytes tell. */
   readonly format: string | ImageFormat | undefined;
+  /** Its data file, in place of what it says itself. */
+  readonly dataFile?: string | undefined;
 }
 
 /** An image of an opened chain. */
@@ -146,7 +150,7 @@ export async function openImages(
 ): Promise<readonly ChainImage[]> {
   const images: ChainImage[] = [];
   const seen = new Set<string>();
-  let next: NextImage | undefined = { path: name, reference: undefined, format: options.format };
+  let next: NextImage | undefined = { path: name, reference: undefined, ...topOf(options) };
   try {
     while (next !== undefined) {
       const { path, reference }: NextImage = next;
@@ -172,19 +176,26 @@ interface NextImage {
   /** What the image above records; undefined if the caller names it. */
   readonly reference: BackingReference | undefined;
   readonly format: string | ImageFormat | undefined;
+  readonly dataFile: string | undefined;
+}
+
+function topOf({ format, dataFile }: OpenOptions): Pick<NextImage, 'format' | 'dataFile'> {
+  return { format, dataFile };
 }
 
 async function below(image: ChainImage, index: number, options: OpenOptions): Promise<NextImage | undefined> {
   const named = options.below?.[index];
-  if (named !== undefined) return { path: named.name, reference: undefined, format: named.format };
+  if (named !== undefined) {
+    return { path: named.name, reference: undefined, format: named.format, dataFile: named.dataFile };
+  }
   const reference = image.layer.backing;
   if (reference === undefined || options.backing === false) return undefined;
   const path = await options.gate.resolve(reference, image.path);
-  return { path, reference, format: reference.format };
+  return { path, reference, format: reference.format, dataFile: undefined };
 }
 
 async function openImage(
-  { path, reference, format: named }: NextImage,
+  { path, reference, format: named, dataFile }: NextImage,
   above: ChainImage | undefined,
   access: 'read' | 'write',
   options: OpenOptions,
@@ -193,7 +204,7 @@ async function openImage(
   const { places, gate } = options;
   if (typeof named === 'string') formatNamed(named, options.formats);
   const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
-  const data = new DataFile(path, access, options, seen);
+  const data = new DataFile({ path, named: dataFile }, access, options, seen);
   try {
     if (reference !== undefined && above !== undefined && place.realPath !== undefined) {
       await gate.admit(place.realPath, reference, above.path);
@@ -210,6 +221,11 @@ async function openImage(
           ...(above === undefined && snapshotOf(options)),
           openDataFile: (name) => data.open(name),
         }));
+    if (dataFile !== undefined && data.host === undefined) {
+      await layer[Symbol.asyncDispose]();
+      const message = "'data-file' can only be set for images with an external data file";
+      throw new DiskError('invalid', message);
+    }
     return {
       path,
       reference,

@@ -30,7 +30,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
 };
 
 /** Verbs of qemu-img that are not here. */
-const absentVerbs: ReadonlySet<string> = new Set(['amend', 'bench']);
+const absentVerbs: ReadonlySet<string> = new Set(['bench']);
 
 /** Runs one command line, without the program's name. Resolves to the exit status and never rejects. */
 export async function main(words: readonly string[], terminal: Terminal): Promise<number> {

@@ -17,6 +17,7 @@ import {
 import {
   allowFolders,
   type Chain,
+  type NamedImage,
   type OpenOptions,
   openChain,
   openWritableChain,
@@ -55,15 +56,18 @@ export interface Opening {
 /** What opens the image `top`. @throws {DiskError} */
 export function describedOpening(top: FormatNode, wish: DescribedWish): Opening {
   const nodes = new Map<string, FormatNode>();
-  const images: { readonly name: string; readonly format: FormatSupport['format'] | undefined }[] = [];
+  const images: NamedImage[] = [];
+  const files = new Map<string, ProtocolNode>();
   let last = top;
   for (let node: FormatNode | 'none' | undefined = top; typeof node === 'object'; node = node.backing) {
     const name = fileOf(node, wish.objects).name;
     nodes.set(name, node);
-    images.push({ name, format: supportOf(node, wish.objects)?.format });
+    const dataFile = describedDataFile(node, wish.objects);
+    if (node.dataFile && dataFile !== undefined) files.set(dataFile, node.dataFile);
+    images.push({ name, format: supportOf(node, wish.objects)?.format, dataFile });
     last = node;
   }
-  const [first, ...below] = images as [(typeof images)[number], ...typeof images];
+  const [first, ...below] = images as [NamedImage, ...NamedImage[]];
   const share = shareOf(top, wish.share);
   const folders = [...nodes].flatMap(([name, node]) => foldersOf(name, node));
   return {
@@ -71,8 +75,9 @@ export function describedOpening(top: FormatNode, wish: DescribedWish): Opening 
     options: {
       formats: formats.map((support) => support.format),
       gate: allowFolders([...folders, ...wish.allow]),
-      places: placesOf(nodes, wish),
+      places: placesOf(nodes, wish, files),
       below,
+      dataFile: first.dataFile,
       backing: last.backing !== 'none',
       ...(first.format !== undefined && { format: first.format }),
       ...(share !== undefined && { share }),
@@ -101,6 +106,11 @@ export async function openDescribed<Host extends HostSource>(
 function shareOf({ share }: FormatNode, wanted: boolean | undefined): boolean | undefined {
   if (wanted && share === false) throw new UsageError('--force-share/-U conflicts with image options');
   return wanted ?? share;
+}
+
+/** The name of the data file that an image is given; undefined if it is the one that the image names. */
+export function describedDataFile({ dataFile }: FormatNode, objects: Objects): string | undefined {
+  return dataFile && describedPlace(dataFile, objects).name;
 }
 
 /** The folders into which names inside the described images may lead without being asked for. */
@@ -140,8 +150,17 @@ function supportOf(node: FormatNode, objects: Objects): FormatSupport | undefine
 }
 
 /** Opens the files of described images, and everything else by its name. */
-function placesOf(nodes: ReadonlyMap<string, FormatNode>, wish: DescribedWish): Places {
+function placesOf(
+  nodes: ReadonlyMap<string, FormatNode>,
+  wish: DescribedWish,
+  files: ReadonlyMap<string, ProtocolNode> = new Map(),
+): Places {
   const others = typedPlaces(wish.manner);
+  /** Whoever opens a file that is no image of the description. */
+  const otherPlaces = async (name: string): Promise<Places> => {
+    const file = files.get(name);
+    return file === undefined ? others : describedPlace(file, wish.objects).places(wish.manner);
+  };
   const placeOf = async (node: FormatNode, file: ProtocolNode): Promise<Places> => {
     const unsafe = wish.manner.unsafe || node.noFlush;
     return describedPlace(file, wish.objects).places({ ...wish.manner, unsafe });
@@ -149,7 +168,7 @@ function placesOf(nodes: ReadonlyMap<string, FormatNode>, wish: DescribedWish): 
   return {
     openSource: async (name) => {
       const node = nodes.get(name);
-      if (node === undefined) return others.openSource(name);
+      if (node === undefined) return (await otherPlaces(name)).openSource(name);
       const { file } = node;
       if (file.kind === 'protocol') return (await placeOf(node, file)).openSource(name);
       const opening = describedOpening(file, wish);
@@ -158,7 +177,9 @@ function placesOf(nodes: ReadonlyMap<string, FormatNode>, wish: DescribedWish): 
     },
     openFile: async (name) => {
       const node = nodes.get(name);
-      if (node === undefined) return others.openFile(name);
+      const dataFile = files.get(name);
+      if (dataFile !== undefined) checkWritable(dataFile);
+      if (node === undefined) return (await otherPlaces(name)).openFile(name);
       checkWritable(node);
       const { file } = node;
       if (file.kind === 'protocol') return (await placeOf(node, file)).openFile(name);

@@ -30,6 +30,7 @@ import {
 } from '@strata/chain';
 import {
   type DescribedWish,
+  describedDataFile,
   describedFolders,
   describedOpening,
   type Opening,
@@ -212,7 +213,9 @@ export async function openDataFile(
     if (recorded === undefined) return { [Symbol.asyncDispose]: async () => undefined };
     const { share = false } = wish;
     const options = { gate: gateFor([name], wish), places: typedPlaces(mannerOf(wish)), share };
-    return await new DataFile(filename, 'read', options, new Set()).open(recorded);
+    const described = describedImage(name, wish);
+    const named = described && describedDataFile(described, wish.objects ?? noObjects);
+    return await new DataFile({ path: filename, named }, 'read', options, new Set()).open(recorded);
   } catch (error) {
     throw cannotOpen(name, error);
   }

@@ -21,6 +21,8 @@ export interface FormatNode extends CommonOptions {
   readonly file: ImageNode;
   /** Undefined: what the image itself names. */
   readonly backing: FormatNode | 'none' | undefined;
+  /** Undefined: what the image itself names. */
+  readonly dataFile: ProtocolNode | undefined;
 }
 
 /** A place for bytes. */
@@ -90,6 +92,7 @@ export function imageNode(options: ReadonlyMap<string, Scalar>, depth = 1): Form
     options: new Map(),
     file: node,
     backing: undefined,
+    dataFile: undefined,
   };
 }
 
@@ -107,9 +110,6 @@ function nodeOf(options: ReadonlyMap<string, Scalar>, part: 'image' | 'file', de
   if (driver !== undefined && supportNamed(driver) === undefined) {
     throw new DiskError('not-supported', `Unknown driver '${driver}'`);
   }
-  if ([...rest.keys()].some((name) => isOf(name, 'data-file'))) {
-    throw new DiskError('not-supported', "option 'data-file' is not supported yet");
-  }
   const own = [...rest].filter(([name]) => !children.some((child) => isOf(name, child)));
   return {
     kind: 'format',
@@ -118,6 +118,7 @@ function nodeOf(options: ReadonlyMap<string, Scalar>, part: 'image' | 'file', de
     options: new Map(own),
     file: fileOf(rest, depth),
     backing: backingOf(rest, depth),
+    dataFile: dataFileOf(rest, depth),
     ...common,
   };
 }
@@ -144,6 +145,20 @@ function backingOf(options: ReadonlyMap<string, Scalar>, depth: number): FormatN
   const reference = options.get('backing');
   if (reference === undefined || reference === '') return 'none';
   throw new DiskError('invalid', `Could not open backing file: ${notReferred(String(reference))}`);
+}
+
+function dataFileOf(options: ReadonlyMap<string, Scalar>, depth: number): ProtocolNode | undefined {
+  const under = optionsUnder(options, 'data-file');
+  if (under.size === 0) {
+    const reference = options.get('data-file');
+    if (reference === undefined) return undefined;
+    throw new DiskError('invalid', notReferred(String(reference)));
+  }
+  const node = nodeOf(under, 'file', depth + 1);
+  if (node.kind === 'protocol') return node;
+  const { driver, file, options: own } = node;
+  if (driver === 'raw' && own.size === 0 && file.kind === 'protocol') return file;
+  throw new DiskError('not-supported', 'a data file that is part of another image is not supported');
 }
 
 /** Nodes have no names to refer to: the tools open one image at a time. */
