@@ -8,7 +8,7 @@
  * find no damage, and leaks only.
  */
 import assert from 'node:assert/strict';
-import { type BlockSource, MemoryDevice } from '@strata/block';
+import { type BlockSource, MemoryDevice, type Preallocation } from '@strata/block';
 import { checkImage } from '../src/check.ts';
 import { writeCompressed } from '../src/compressed-write.ts';
 import { repairDirty } from '../src/dirty-bit.ts';
@@ -72,7 +72,7 @@ export type GuestChange =
       readonly to: number;
     }
   | { readonly kind: 'flush' | 'empty' }
-  | { readonly kind: 'resize'; readonly sectors: number };
+  | { readonly kind: 'resize'; readonly sectors: number; readonly preallocation?: Preallocation };
 
 /** How a run is made; what differs from the engine as it is makes a broken one. */
 export interface RunOptions {
@@ -139,7 +139,10 @@ export async function runChanges(
       flushes.push({ issued, resolved: file.tick() });
       return;
     }
-    if (change.kind === 'resize') return resize(image, change.sectors * SECTOR, below);
+    if (change.kind === 'resize') {
+      const { sectors, preallocation = 'off' } = change;
+      return resize(image, sectors * SECTOR, below, { preallocation });
+    }
     const value = change.kind === 'write' || change.kind === 'compress' ? GUEST_MARK * 2 ** 24 + ++stamp : 0;
     const touched = sectorsOf(change, image);
     const events = touched.map((sector) => {

@@ -116,7 +116,7 @@ export function contentOf(
   const both = inOrder([...window.durable.map(whole), ...kept]);
   const all = both.filter(({ change }) => file === undefined || change.file === file);
   let size = base.length;
-  for (const { change, to } of all) if (!change.cut) size = Math.max(size, change.offset + to);
+  for (const { change, to } of all) size = Math.max(size, change.cut ? change.offset : change.offset + to);
   const content = new Uint8Array(size);
   content.set(base);
   let end = base.length;

@@ -164,6 +164,21 @@ test('a disk that shrinks is its old or its new size after a power cut, and its 
   }
 });
 
+test('a disk that grows with its space preallocated survives a power cut at any moment', async () => {
+  for (const backed of [false, true]) {
+    for (const preallocation of ['metadata', 'falloc', 'full'] as const) {
+      const start = await freshImage({ version: 3, clusterSize: 4096, size: 6 * 4096 }, backed);
+      const batches: GuestChange[][] = [
+        [{ kind: 'write', from: 3, to: 20 }],
+        [{ kind: 'discard', from: 0, to: 16 }],
+        [{ kind: 'resize', sectors: 8 * 40, preallocation }],
+        [{ kind: 'write', from: 30, to: 40 }],
+      ];
+      await assertSurvives(await runChanges(start, batches, { seed: 13 }), 13, 400);
+    }
+  }
+});
+
 test('an L1 table moves to a larger place without harm at any moment', async () => {
   const start = await freshImage({ version: 3, clusterSize: 512, size: 40 * 512 }, true);
   const batches: GuestChange[][] = [
