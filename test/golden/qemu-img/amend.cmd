@@ -104,3 +104,16 @@ qemu-io -f qcow2 -c 'write -c 0 64k' t
 img amend -o compat=0.10 t
 img create -q -f qcow2 -o extended_l2=on e 1M
 img amend -o compat=0.10 e
+
+# a data file
+qemu-img create -q -f qcow2 -o data_file=d.data,data_file_raw=on d 1M
+img amend -o compat=0.10 d
+img amend -o data_file_raw=off d
+img info d
+img amend -o data_file_raw=on d
+img amend -o size=2M d
+size-is d.data 2097152
+img check d
+cp d.data e.data
+img amend -o data_file=e.data d
+img info d

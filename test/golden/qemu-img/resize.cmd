@@ -79,3 +79,20 @@ img check s3.qcow2
 qemu-img snapshot -a one s3.qcow2
 img check s3.qcow2
 img info s3.qcow2
+
+# an external data file
+qemu-img create -q -f qcow2 -o data_file=d.data d.qcow2 1M
+qemu-io -f qcow2 -c 'write -P 7 0 1M' d.qcow2
+img resize d.qcow2 2M
+size-is d.data 2097152
+img resize --shrink d.qcow2 512k
+size-is d.data 524288
+img check d.qcow2
+
+# bitmaps
+img create -q -f qcow2 b.qcow2 1M
+qemu-img bitmap --add b.qcow2 b0
+img resize b.qcow2 3M
+img resize --shrink b.qcow2 2M
+img check -q b.qcow2
+img measure -O qcow2 b.qcow2
