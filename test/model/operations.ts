@@ -17,6 +17,8 @@ export interface Plan {
   readonly version: 2 | 3;
   readonly clusterSize: number;
   readonly refcountBits: number;
+  /** Version 3 only; subclusters only in clusters of 16 KiB and more. */
+  readonly feature: 'none' | 'subclusters' | 'data file' | 'raw data file' | 'lazy refcounts';
   /** In sectors of 512 bytes, so that the last cluster is mostly cut. */
   readonly sectors: number;
   readonly base: 'raw' | 'qcow2' | 'short-qcow2';
@@ -61,9 +63,16 @@ export function plans(operations: number): fc.Arbitrary<Plan> {
       version: fc.constantFrom<2 | 3>(2, 3),
       clusterSize: fc.constantFrom(512, 4096, 65_536, 2 ** 21),
       refcountBits: fc.constantFrom(1, 8, 16, 64),
+      feature: fc.constantFrom<Plan['feature']>(
+        'none',
+        'subclusters',
+        'data file',
+        'raw data file',
+        'lazy refcounts',
+      ),
       sectors: fc.integer({ min: 2000, max: 9000 }),
       base: fc.constantFrom<Plan['base']>('raw', 'qcow2', 'short-qcow2'),
       operations: fc.array(operation, { minLength: operations, maxLength: operations, size: 'max' }),
     })
-    .map((plan) => (plan.version === 2 ? { ...plan, refcountBits: 16 } : plan));
+    .map((plan) => (plan.version === 2 ? { ...plan, refcountBits: 16, feature: 'none' } : plan));
 }

@@ -1,7 +1,7 @@
 /** The real thing of a model run, a chain of images on files, and beside it an array that is always right. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import { createFile } from '@strata/block';
+import { type BackingReference, createFile } from '@strata/block';
 import { commit, openWritableChain, type WritableChain } from '@strata/chain';
 import { createQcow2 } from '@strata/qcow2';
 import { qemuImg, type TemporaryFolder } from '@strata/testkit';
@@ -44,17 +44,34 @@ export class Subject implements AsyncDisposable {
     if (base === 'raw') {
       await writeFile(path, content);
     } else {
-      const { version, clusterSize, refcountBits } = this.#plan;
-      await this.#createImage(path, { size, version, clusterSize, refcountBits });
+      await this.#createImage(path, size);
       await using chain = await openWritableChain(path, { ...openingIn(this.#folder.path), format: 'qcow2' });
       await chain.device.write(content, 0);
     }
     this.#images.push({ path, format: base === 'raw' ? 'raw' : 'qcow2' });
   }
 
-  async #createImage(path: string, options: Parameters<typeof createQcow2>[1]): Promise<void> {
+  async #createImage(path: string, size: number, backing?: BackingReference): Promise<void> {
+    const { version, clusterSize, refcountBits, feature } = this.#plan;
     await using file = await createFile(path);
-    await createQcow2(file, options);
+    const options = {
+      size,
+      version,
+      clusterSize,
+      refcountBits,
+      lazyRefcounts: feature === 'lazy refcounts',
+      extendedL2: feature === 'subclusters' && clusterSize >= 16_384,
+      ...(backing && { backing }),
+    };
+    if (!feature.endsWith('data file')) {
+      await createQcow2(file, options);
+      return;
+    }
+    const name = `${path}.data`;
+    await using data = await createFile(name);
+    // What lies over a backing file cannot be a disk by itself.
+    const raw = feature === 'raw data file' && backing === undefined;
+    await createQcow2(file, { ...options, dataFile: { name, file: data, raw } });
   }
 
   /** A new image on top, while nothing is open. */
@@ -62,9 +79,7 @@ export class Subject implements AsyncDisposable {
     const below = this.#images.at(-1);
     assert.ok(below);
     const path = this.#folder.file(`${this.#images.length}`);
-    const { version, clusterSize, refcountBits } = this.#plan;
-    const backing = { name: below.path, format: below.format };
-    await this.#createImage(path, { size: this.#oracle.length, version, clusterSize, refcountBits, backing });
+    await this.#createImage(path, this.#oracle.length, { name: below.path, format: below.format });
     this.#images.push({ path, format: 'qcow2' });
   }
 

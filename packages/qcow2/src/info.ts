@@ -28,8 +28,8 @@ export interface Qcow2Info {
   readonly corrupt: boolean;
   readonly extendedL2: boolean;
   readonly backing: BackingReference | undefined;
-  /** Undefined if the guest's data lies in the image itself. */
-  readonly dataFile: { readonly name: string | undefined; readonly raw: boolean } | undefined;
+  /** Undefined if none is named; `raw` is undefined if one is named and not used. */
+  readonly dataFile: { readonly name: string | undefined; readonly raw: boolean | undefined } | undefined;
   readonly encryption: 'aes' | 'luks' | undefined;
   /** What the LUKS header of an image that is encrypted with it tells without a passphrase. */
   readonly luks: LuksInfo | undefined;
@@ -68,14 +68,16 @@ export async function readInfo(file: HostSource): Promise<Qcow2Info> {
 
 /** The name of the external data file as the image records it; undefined if its data lies in the image itself. */
 export async function dataFileName(file: HostSource): Promise<string | undefined> {
-  return dataFileOf(await readHeader(file, { forCheck: true }))?.name;
+  const header = await readHeader(file, { forCheck: true });
+  return hasFeature(header, 'dataFile') ? dataFileOf(header)?.name : undefined;
 }
 
 function dataFileOf(header: Header): Qcow2Info['dataFile'] {
-  if (!hasFeature(header, 'dataFile')) return undefined;
   const { dataFile } = header.extensions;
+  const isUsed = hasFeature(header, 'dataFile');
+  if (!isUsed && dataFile === undefined) return undefined;
   return {
     name: dataFile === undefined ? undefined : textOf(dataFile),
-    raw: (header.autoclear & Autoclear.rawData) !== 0n,
+    raw: isUsed ? (header.autoclear & Autoclear.rawData) !== 0n : undefined,
   };
 }

@@ -106,14 +106,21 @@ export function misplacedEntry(
 ): DiskError {
   const { high, low } = readL2Entry(geometry, table.view, index);
   const places = `0x${entryOffset(high, low).toString(16)} does not match guest cluster offset: 0x${guestAt.toString(16)}`;
-  return entryError(geometry, table, index, `External data file host cluster offset ${places}`);
+  const message = `External data file host cluster offset ${places}, L2 index: ${shownIndex(index)})`;
+  return tableError(geometry, table, index, message);
 }
 
 function entryError(geometry: Geometry, table: ClusterTable, index: number, why: string): DiskError {
-  const shownIndex = index === 0 ? '0' : `0x${index.toString(16)}`;
-  const where = `(L2 offset: 0x${table.at.toString(16)}, L2 index: ${shownIndex})`;
+  const where = `(L2 offset: 0x${table.at.toString(16)}, L2 index: ${shownIndex(index)})`;
+  return tableError(geometry, table, index, `${why} ${where}`);
+}
+
+/** As C prints `%#x`. */
+const shownIndex = (index: number): string => (index === 0 ? '0' : `0x${index.toString(16)}`);
+
+function tableError(geometry: Geometry, table: ClusterTable, index: number, message: string): DiskError {
   const offset = table.at + index * geometry.l2EntrySize;
-  return new DiskError('corrupt', `${why} ${where}`, { offset, spec: 'qcow2.txt, "Cluster mapping"' });
+  return new DiskError('corrupt', message, { offset, spec: 'qcow2.txt, "Cluster mapping"' });
 }
 
 /** L2 tables, as the active L1 table leads to them. `cacheBytes` bounds the clean ones in memory. */

@@ -20,6 +20,7 @@ function suite(
   options: Omit<CreateQcow2Options, 'size'>,
   backed: boolean,
   image: ImageOptions = {},
+  withData = false,
 ): void {
   const backing = backed ? { backing: { name: 'below', format: 'raw' } } : {};
   const format = qcow2FormatWith(image);
@@ -28,13 +29,16 @@ function suite(
     size: SIZE,
     backed,
     open: async () => {
-      const file = await newImage({ ...options, ...backing });
-      let layer = await format.open(file);
+      const data = new MemoryDevice();
+      const dataFile = withData && { dataFile: { name: 'data', file: data } };
+      const opening = { openDataFile: async () => data };
+      const file = await newImage({ ...options, ...backing, ...dataFile });
+      let layer = await format.open(file, opening);
       return {
         layer,
         reopen: async () => {
           await layer[Symbol.asyncDispose]();
-          layer = await format.open(file);
+          layer = await format.open(file, opening);
           return layer;
         },
         [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
@@ -45,6 +49,16 @@ function suite(
 
 suite('a qcow2 image', {}, false);
 suite('a qcow2 overlay', {}, true);
+suite('a qcow2 image of subclusters', { clusterSize: 16_384, extendedL2: true }, false);
+suite('a qcow2 overlay of subclusters with lazy refcounts', { extendedL2: true, lazyRefcounts: true }, true);
+suite('a qcow2 image with a data file', { clusterSize: 4096 }, false, {}, true);
+suite(
+  'a qcow2 overlay with a data file and subclusters',
+  { extendedL2: true },
+  true,
+  { discardHost: true },
+  true,
+);
 suite('a qcow2 overlay of version 2', { version: 2 }, true);
 suite('a qcow2 image of version 2 with small clusters', { version: 2, clusterSize: 512 }, false);
 suite(

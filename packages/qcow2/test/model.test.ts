@@ -49,6 +49,8 @@ interface Shape {
   readonly refcountBits: number;
   readonly backed: boolean;
   readonly extendedL2?: boolean;
+  readonly lazyRefcounts?: boolean;
+  readonly data?: 'plain' | 'raw';
   /** Some of the writes are compressed, and so. */
   readonly compressionType?: 'zlib' | 'zstd';
 }
@@ -59,7 +61,11 @@ async function runModel(shape: Shape, seed: number, steps: number): Promise<void
   const memory = new MemoryDevice();
   const backing = shape.backed ? { backing: { name: 'below', format: 'raw' } } : {};
   const { version, clusterSize, refcountBits, extendedL2 = false, compressionType = 'zlib' } = shape;
-  const options = { version, clusterSize, refcountBits, extendedL2, compressionType, size };
+  const { lazyRefcounts = false, data } = shape;
+  const dataMemory = new MemoryDevice();
+  const dataFile = data && { dataFile: { name: 'data', file: dataMemory, raw: data === 'raw' } };
+  const common = { version, clusterSize, refcountBits, extendedL2, compressionType, size };
+  const options = { ...common, lazyRefcounts, ...dataFile };
   await createQcow2(memory, { ...options, ...backing });
   const oracle = new Uint8Array(size);
   const below = nothingBelow(size) as MemoryDevice;
@@ -68,11 +74,12 @@ async function runModel(shape: Shape, seed: number, steps: number): Promise<void
     await below.write(oracle, 0);
   }
   const file = new RecordingFile(memory);
+  const openDataFile = async () => new RecordingFile(dataMemory, file);
   const format = qcow2FormatWith({
     l2CacheBytes: random.pick([1, 2 ** 20]),
     discardHost: random.below(2) === 0,
   });
-  const layer = await format.open(file);
+  const layer = await format.open(file, { openDataFile });
   file.immediate = false;
   file.cached = random.below(2) === 0;
   const pick = (count: number): number => random.below(count);
@@ -98,8 +105,12 @@ async function runModel(shape: Shape, seed: number, steps: number): Promise<void
     [0, 0, 0, undefined],
     title,
   );
-  const again = await format.openSource(memory);
+  const again = await format.openSource(memory, { openDataFile: async () => dataMemory });
   assert.ok(Buffer.from(await readGuest(again, 0, size, below)).equals(oracle), `${title} opened again`);
+  if (data !== 'raw') return;
+  const raw = new Uint8Array(size);
+  await dataMemory.read(raw, 0);
+  assert.ok(Buffer.from(raw).equals(oracle), `${title}: the data file by itself`);
 }
 
 test('an image equals an array after every step, whatever runs side by side', async () => {
@@ -138,6 +149,21 @@ test('so it does where some of the writes are compressed', async () => {
         if (clusterSize === 65_536)
           await runModel({ ...shape, version: 3, compressionType: 'zlib', extendedL2: true }, ++seed, 30);
       }
+});
+
+test('an image with a data file, or with lazy refcounts, equals an array after every step', async () => {
+  let seed = 700;
+  const plain = { version: 3, refcountBits: 16 } as const;
+  for (const clusterSize of [512, 16_384]) {
+    for (const backed of [false, true]) {
+      for (let i = 0; i < 2; i++) {
+        const shape = { ...plain, clusterSize, backed };
+        await runModel({ ...shape, lazyRefcounts: true }, ++seed, 40);
+        await runModel({ ...shape, data: 'plain', extendedL2: clusterSize > 512 && i > 0 }, ++seed, 40);
+        if (!backed) await runModel({ ...shape, data: 'raw' }, ++seed, 40);
+      }
+    }
+  }
 });
 
 describe('writes that overlap', () => {
