@@ -32,7 +32,7 @@ async function qemuOk(...args: readonly string[]): Promise<string> {
   for (let attempt = 0; ; attempt++) {
     const { status, stdout, stderr } = await run('qemu-img', args);
     if (status === 0) return stdout;
-    if (attempt === 20 || !stderr.includes('Unable to get accurate CPU usage')) throw new Error(stderr);
+    if (attempt === 50 || !stderr.includes('Unable to get accurate CPU usage')) throw new Error(stderr);
   }
 }
 

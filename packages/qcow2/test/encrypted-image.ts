@@ -17,6 +17,6 @@ export async function createEncrypted(
     const { status, stderr } = await qemuImg.run(...args);
     if (status === 0) return;
     // QEMU measures its own speed and gives up where others keep the machine busy.
-    if (tries === 10 || !stderr.includes('accurate CPU usage')) throw new Error(stderr);
+    if (tries === 50 || !stderr.includes('accurate CPU usage')) throw new Error(stderr);
   }
 }
