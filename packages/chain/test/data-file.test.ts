@@ -26,7 +26,7 @@ test('a data file is opened through the gate and locked as data', async () => {
   const places = recordingPlaces();
   const options = { gate: allowFolders([folder.path]), places };
   for (const access of ['read', 'write'] as const) {
-    const data = new DataFile(folder.file('image'), access, options, new Set());
+    const data = new DataFile({ path: folder.file('image'), named: undefined }, access, options, new Set());
     assert.equal(data.host, undefined);
     const host = await data.open(path);
     assert.equal(data.host, host);
@@ -48,7 +48,12 @@ test('a relative name begins in the folder of the process, as QEMU’s does', as
   await writeFile(path, 'data');
   const options = { gate: allowFolders([folder.path]), places: recordingPlaces() };
   const name = relative(process.cwd(), path);
-  const host = await new DataFile('/elsewhere/image', 'read', options, new Set()).open(name);
+  const host = await new DataFile(
+    { path: '/elsewhere/image', named: undefined },
+    'read',
+    options,
+    new Set(),
+  ).open(name);
   assert.equal(host.size, 4);
   await host[Symbol.asyncDispose]();
 });
@@ -61,7 +66,9 @@ test('names that a gate refuses are denied before anything is opened', async () 
   const places = recordingPlaces();
   const gate = allowFolders([folder.file('images')]);
   const open = (name: string, options = { gate, places }) =>
-    new DataFile(folder.file('images/top'), 'read', options, new Set()).open(name);
+    new DataFile({ path: folder.file('images/top'), named: undefined }, 'read', options, new Set()).open(
+      name,
+    );
   for (const name of [
     folder.file('secret'),
     folder.file('images/link'),
@@ -80,6 +87,17 @@ test('names that a gate refuses are denied before anything is opened', async () 
   assert.equal(places.uses.length, 0);
 });
 
+test('what the caller names is opened in place of what the image says, and the gate is not asked', async () => {
+  await using folder = await temporaryFolder();
+  const path = folder.file('other.data');
+  await writeFile(path, 'other');
+  const options = { gate: denyAll, places: recordingPlaces() };
+  const owner = { path: folder.file('image'), named: path };
+  const host = await new DataFile(owner, 'read', options, new Set()).open('json:{}');
+  assert.equal(host.size, 5);
+  await host[Symbol.asyncDispose]();
+});
+
 test('a file that is in the chain already is not opened once more', async () => {
   await using folder = await temporaryFolder();
   const path = folder.file('image');
@@ -88,6 +106,8 @@ test('a file that is in the chain already is not opened once more', async () => 
   const { identity, host } = await places.openSource(path);
   const seen = new Set([identity as string]);
   const options = { gate: allowFolders([folder.path]), places };
-  await assert.rejects(new DataFile(path, 'read', options, seen).open(path), { code: 'corrupt' });
+  await assert.rejects(new DataFile({ path, named: undefined }, 'read', options, seen).open(path), {
+    code: 'corrupt',
+  });
   await host[Symbol.asyncDispose]();
 });
