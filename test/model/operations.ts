@@ -10,6 +10,8 @@ export type Operation =
       readonly fill: number;
     }
   | { readonly kind: 'burst'; readonly at: number; readonly fill: number }
+  /** To `at` times half as much again as the disk began with. */
+  | { readonly kind: 'resize'; readonly at: number }
   | { readonly kind: 'flush' | 'reopen' | 'overlay' | 'commit' };
 
 /** What is drawn for one run. */
@@ -50,6 +52,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   ranged('reserve', 3),
   ranged('discard', 10),
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('burst' as const), at: fraction, fill }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('resize' as const), at: fraction }) },
   plain('flush', 4),
   plain('reopen', 2),
   plain('overlay', 1),

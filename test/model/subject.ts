@@ -14,7 +14,7 @@ const mostImages = 4;
 export class Subject implements AsyncDisposable {
   readonly #plan: Plan;
   readonly #folder: TemporaryFolder;
-  readonly #oracle: Uint8Array;
+  #oracle: Uint8Array;
   /** Base first. */
   readonly #images: { readonly path: string; readonly format: 'raw' | 'qcow2' }[] = [];
   #chain: WritableChain | undefined;
@@ -117,6 +117,8 @@ export class Subject implements AsyncDisposable {
         return undefined;
       case 'commit':
         return this.#whileClosed(() => commit(this.#top, openingIn(this.#folder.path)));
+      case 'resize':
+        return this.#resize(operation.at);
       case 'burst':
         return this.#burst(operation.at, operation.fill);
       default:
@@ -142,6 +144,19 @@ export class Subject implements AsyncDisposable {
       await this.#learnDiscarded(offset, end);
     }
     await this.#compare(Math.max(0, offset - 700), Math.min(end + 700, this.#oracle.length));
+  }
+
+  /** What is cut off is lost, and what is added is zeros, whatever was there before and whatever is below. */
+  async #resize(at: number): Promise<void> {
+    const chain = this.#chain;
+    assert.ok(chain);
+    const size = (64 + Math.floor(at * this.#plan.sectors * 1.5)) * 512;
+    await chain.top.layer.resize(size, chain.below(size));
+    const oracle = new Uint8Array(size);
+    oracle.set(this.#oracle.subarray(0, size));
+    this.#oracle = oracle;
+    await this.#whileClosed(() => Promise.resolve());
+    await this.#compare(0, size);
   }
 
   /** Many writes at once into few clusters, each to sectors of its own. */
