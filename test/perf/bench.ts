@@ -3,7 +3,7 @@
  *
  * Nothing here is a timed test: figures of one contestant mean nothing on a shared machine, and ratios of
  * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, clients, commands,
- * compression, encryption, tls.
+ * compression, wide, encryption, tls.
  */
 import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
@@ -15,6 +15,7 @@ import { encryptionRows } from './encryption-rows.ts';
 import { holds, line, type Row } from './row.ts';
 import { serverRows } from './server-rows.ts';
 import { tlsRows } from './tls-rows.ts';
+import { wideRows } from './wide-rows.ts';
 
 const diskSize = 2 ** 30;
 const rounds = 3;
@@ -37,6 +38,7 @@ for (const format of ['raw', 'qcow2'] as const) {
 if (wanted('clients')) print(await clientRows(folder, disk, rounds));
 if (wanted('commands')) print(await commandRows(folder, disk, rounds));
 if (wanted('compression')) print(await compressionRows(folder, rounds));
+if (wanted('wide')) print(await wideRows(folder, rounds));
 if (wanted('encryption')) print(await encryptionRows(folder, disk, rounds));
 if (wanted('tls')) print(await tlsRows(folder, disk, rounds));
 const missed = rows.filter((row) => !holds(row));

@@ -13,6 +13,7 @@
  * Spec: qcow2.txt, "Host cluster management".
  */
 import { DiskError } from '@strata/block';
+import { damage } from './damage.ts';
 import { MAX_REFCOUNT_TABLE_BYTES } from './format.ts';
 import { findFreeRun } from './free-run.ts';
 import { type Geometry, type HostOffset, hostOffset } from './geometry.ts';
@@ -300,7 +301,7 @@ export class Allocator {
       at === 0
         ? `Preventing invalid allocation of ${what} at offset 0`
         : `Preventing invalid allocation of ${what} at 0x${at.toString(16)} (overlaps with ${structure})`;
-    throw new DiskError('corrupt', message, { offset: at, spec: SPEC });
+    throw damage(geometry, message, at, SPEC);
   }
 }
 

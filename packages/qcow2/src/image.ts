@@ -17,10 +17,11 @@ import {
 import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
 import { type Codec, codecOf } from './codec/codec.ts';
+import { isDamageOf } from './damage.ts';
 import { type DataSpace, externalSpace, ownSpace } from './data-space.ts';
 import { DirtyBit } from './dirty-bit.ts';
 import type { EncryptionOptions, GuestCipher } from './encryption.ts';
-import { Autoclear } from './format.ts';
+import { Autoclear, Incompatible } from './format.ts';
 import { type Geometry, geometryOf } from './geometry.ts';
 import { backingOf, type Header } from './header.ts';
 import { featuresPatch } from './header-encode.ts';
@@ -48,6 +49,10 @@ export interface ImageOptions extends EncryptionOptions {
 const SECTOR = 512;
 /** As much as a copy writes at once. */
 export const STREAM_SCRATCH_BYTES = 2 * 1024 * 1024;
+
+/** Where the header has its incompatible features. */
+const FEATURES_AT = 72;
+
 const L2_CACHE_BYTES = 32 * 1024 * 1024;
 
 /** Where an L1 table is: the active disk's, as the header says, or a snapshot's. */
@@ -186,7 +191,10 @@ export class Image {
 
   /** Refuses all further changes: memory and file may have come apart. */
   breakWith(cause: unknown): void {
-    const error = new DiskError('io', 'the image failed while its tables were moved', { cause });
+    this.#break(new DiskError('io', 'the image failed while its tables were moved', { cause }));
+  }
+
+  #break(error: DiskError): void {
     this.#prepared = false;
     this.#preparing = undefined;
     this.#broken = error;
@@ -211,9 +219,29 @@ export class Image {
     this.lifetime.enter();
     try {
       return await call();
+    } catch (error) {
+      if (isDamageOf(error, this.geometry)) await this.#markCorrupt(error);
+      throw error;
     } finally {
       this.lifetime.leave();
     }
+  }
+
+  /**
+   * Refuses all further changes: in a damaged image any of them may do more damage. The header says so too, so
+   * that nobody writes the image before it is repaired. What memory holds and the file does not is dropped.
+   */
+  async #markCorrupt(damage: DiskError): Promise<void> {
+    if (this.#broken !== undefined) return;
+    const message = `the image was marked as corrupt and takes no more changes: ${damage.message}`;
+    this.#break(new DiskError('corrupt', message, { cause: damage }));
+    if (this.geometry.version < 3) return;
+    const features = Buffer.alloc(8);
+    await this.file.read(features, FEATURES_AT);
+    features.writeBigUInt64BE(features.readBigUInt64BE(0) | Incompatible.corrupt);
+    // If this fails too, whoever changed something has heard of the damage all the same.
+    await this.file.write(features, FEATURES_AT).catch(() => undefined);
+    await this.file.flush().catch(() => undefined);
   }
 
   /** The range of the whole clusters around a guest range. */

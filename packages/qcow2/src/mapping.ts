@@ -6,7 +6,8 @@
  *
  * Spec: qcow2.txt, "Cluster mapping".
  */
-import { DiskError, type HostSource, type Mapping } from '@strata/block';
+import type { DiskError, HostSource, Mapping } from '@strata/block';
+import { damage } from './damage.ts';
 import { ClusterKind, clusterKind, describeL1, entryHigh, entryLow, entryOffset } from './entries.ts';
 import type { Geometry } from './geometry.ts';
 import { readL2Entry, whyCorruptEntry } from './l2-entry.ts';
@@ -120,7 +121,7 @@ const shownIndex = (index: number): string => (index === 0 ? '0' : `0x${index.to
 
 function tableError(geometry: Geometry, table: ClusterTable, index: number, message: string): DiskError {
   const offset = table.at + index * geometry.l2EntrySize;
-  return new DiskError('corrupt', message, { offset, spec: 'qcow2.txt, "Cluster mapping"' });
+  return damage(geometry, message, offset, 'qcow2.txt, "Cluster mapping"');
 }
 
 /** L2 tables, as the active L1 table leads to them. `cacheBytes` bounds the clean ones in memory. */

@@ -6,7 +6,7 @@
  * with the structures that are known: header, active L1 table, refcount table, snapshot table, and the L2
  * tables and refcount blocks seen so far. QEMU does the same by default and in these words.
  */
-import { DiskError } from '@strata/block';
+import { damage } from './damage.ts';
 import type { Geometry } from './geometry.ts';
 import type { Header } from './header.ts';
 import type { Refcounts } from './refcounts.ts';
@@ -63,7 +63,7 @@ export class Structures {
     const structure = this.at(at, length, self);
     if (structure === undefined) return;
     const message = `Preventing invalid write on ${self ?? 'metadata'} (overlaps with ${structure})`;
-    throw new DiskError('corrupt', message, { offset: at, spec: 'qcow2.txt, "Host cluster management"' });
+    throw damage(this.#geometry, message, at, 'qcow2.txt, "Host cluster management"');
   }
 
   /** Checks the tables that the header leads to. @throws {DiskError} corrupt */

@@ -35,6 +35,8 @@ import { type CountsInUse, Renewal } from './renewal.ts';
 import { replaceSnapshotTable } from './snapshot-changes.ts';
 import { repairedSlices } from './snapshot-table.ts';
 
+const MOST_HELD_BACK = 2 ** 30;
+
 /** What a repair found, and what it did. The counts of faults are those that are left, as far as it can tell. */
 export interface RepairReport extends CheckReport {
   readonly corruptionsFixed: number;
@@ -82,8 +84,9 @@ async function reachReferences(file: HostFile, scope: RepairScope, options: Chec
 
 /** Makes the file reach what is referred to behind its end, if a sound writer could have come that far. */
 async function extend(file: HostFile, { references, header }: CheckState): Promise<void> {
-  // All data of the guest, and some tables.
-  const end = references.outsideEnd(file.size + header.size + 64 * 1024 * 1024);
+  // All data of the guest and some tables, and no more than what a host holds back before it writes.
+  const guest = file.size + header.size + 64 * 1024 * 1024;
+  const end = references.outsideEnd(Math.min(guest, 2 * file.size + MOST_HELD_BACK));
   if (end <= file.size) return;
   await file.truncate(end);
   await file.flush();
@@ -127,7 +130,10 @@ async function repair(
   const mayMendFlags = all || !(isLeftOf(left) || left.checkErrors > 0);
   await checkExclusiveFlags(walk.state, walk.walks, mayMendFlags ? flagRepair(file, walk) : undefined);
   await file.flush();
-  if (all && snapshots.faults > 0) await repairSnapshots(file, snapshots, walk, findings);
+  if (all && snapshots.faults > 0) {
+    await repairSnapshots(file, snapshots, walk, findings);
+    findings.faultsRepaired(await mendFlagsAgain(file, options));
+  }
   return factsOf(walk, last);
 }
 
@@ -199,6 +205,17 @@ async function rebuildRefcounts(
     if (before > after) findings.note(repairing(say.leaked), cluster, `${before}`, after);
     cluster = old.references.nextUsed(cluster + 1, end);
   }
+}
+
+/** A cluster that the old snapshot table shared with data is the data's alone now. Returns how many flags. */
+async function mendFlagsAgain(file: HostFile, options: CheckOptions): Promise<number> {
+  const subject = await beginCheck(file, options.signal);
+  const findings = new Findings();
+  const snapshots = await snapshotsToCheck(file, subject.header, findings, false);
+  const walk = await countReferences(subject, snapshots, findings, { refcountStructures: true });
+  await checkExclusiveFlags(walk.state, walk.walks, flagRepair(file, walk));
+  await file.flush();
+  return findings.fixed().corruptionsFixed;
 }
 
 async function repairSnapshots(

@@ -14,6 +14,9 @@ import type { Header } from './header.ts';
 import { EntryReader, numberOf } from './table-reader.ts';
 
 const FIXED = 40;
+/** Bytes of an id and of a name that QEMU's list has room for. */
+const SHOWN_ID = 127;
+const SHOWN_NAME = 255;
 const SPEC = 'qcow2.txt, "Snapshots"';
 
 /** An entry of the snapshot table as it stands there. Nothing of it is judged but its length. */
@@ -74,15 +77,20 @@ export interface SnapshotTable {
   readonly problem: { readonly message: string; readonly advice: string } | undefined;
 }
 
-/**
- * Reads a snapshot table of `count` entries at `at`, within the limits. `shorten`: extra data beyond the limit
- * is left out; otherwise the table cannot be read from there on.
- */
+/** How a snapshot table is read. */
+interface SnapshotTableOptions {
+  /** Extra data beyond the limit is left out; otherwise the table cannot be read from there on. */
+  readonly shorten?: boolean;
+  /** Ids and names are cut to what QEMU shows of them: 64 MiB of names make no list for people. */
+  readonly shortNames?: boolean;
+}
+
+/** Reads a snapshot table of `count` entries at `at`, within the limits. */
 export async function readSnapshotTable(
   file: HostSource,
   at: number,
   count: number,
-  { shorten = false }: { readonly shorten?: boolean } = {},
+  { shorten = false, shortNames = false }: SnapshotTableOptions = {},
 ): Promise<SnapshotTable> {
   const reader = new EntryReader(file, at);
   const entries: SnapshotEntry[] = [];
@@ -98,7 +106,7 @@ export async function readSnapshotTable(
       const message = `Discarding too much extra metadata in snapshot table entry ${index}`;
       shortened.push(`${message} (${from} > ${MAX_SNAPSHOT_EXTRA})`);
     };
-    const entry = await readEntry(reader, shorten ? cut : undefined);
+    const entry = await readEntry(reader, shorten ? cut : undefined, shortNames);
     if (entry === undefined)
       return cutShort(`Too much extra metadata in snapshot table entry ${index}`, 'this extra metadata');
     if (reader.offset > MAX_SNAPSHOT_TABLE_BYTES)
@@ -112,6 +120,7 @@ export async function readSnapshotTable(
 async function readEntry(
   reader: EntryReader,
   cut: ((from: number) => void) | undefined,
+  shortNames: boolean,
 ): Promise<SnapshotEntry | undefined> {
   const start = reader.offset;
   const fixed = await reader.take(FIXED);
@@ -147,8 +156,8 @@ async function readEntry(
     icount: icount === 0xffff_ffff_ffff_ffffn ? undefined : icount,
     extraSize,
     claimedExtraSize: claimed,
-    id: textOf(await reader.take(idLength)),
-    name: textOf(await reader.take(nameLength)),
+    id: textOf((await reader.take(idLength)).subarray(0, shortNames ? SHOWN_ID : idLength)),
+    name: textOf((await reader.take(nameLength)).subarray(0, shortNames ? SHOWN_NAME : nameLength)),
     start,
     end: reader.offset,
   };
@@ -160,9 +169,11 @@ async function readEntry(
  * @throws {DiskError} limit
  */
 export async function listSnapshots(file: HostSource, header: Header): Promise<readonly Snapshot[]> {
-  const { entries, problem } = await readSnapshotTable(file, header.snapshotsAt, header.snapshotCount);
+  const { snapshotsAt, snapshotCount } = header;
+  const short = { shortNames: true };
+  const { entries, problem } = await readSnapshotTable(file, snapshotsAt, snapshotCount, short);
   if (problem !== undefined)
-    throw new DiskError('limit', problem.message, { offset: header.snapshotsAt, spec: SPEC });
+    throw new DiskError('limit', problem.message, { offset: snapshotsAt, spec: SPEC });
   return entries.map((entry, index) => {
     const what = (field: string): string => `snapshot table entry ${index}: ${field}`;
     return {

@@ -7,8 +7,9 @@
  * a barrier writes is a copy: the table may change again while the write is under way, and such a change
  * must not reach the disk before what it refers to.
  */
-import { DiskError, type HostSource } from '@strata/block';
+import type { HostSource } from '@strata/block';
 import { LRUCache } from 'lru-cache';
+import { damage } from './damage.ts';
 import { encodeHigh, encodeLow, tableOf } from './entries.ts';
 import { type Geometry, type HostOffset, hostOffset } from './geometry.ts';
 import type { TableWrite, WordTable } from './word-table.ts';
@@ -72,6 +73,7 @@ export interface TakenTables {
 export class ClusterTables {
   readonly parent: WordTable;
   readonly #file: HostSource;
+  readonly #geometry: Geometry;
   readonly #tableBytes: number;
   readonly #kind: TableKind;
   readonly #clean: LRUCache<number, ClusterTable>;
@@ -83,6 +85,7 @@ export class ClusterTables {
 
   constructor(file: HostSource, parent: WordTable, geometry: Geometry, kind: TableKind) {
     this.#file = file;
+    this.#geometry = geometry;
     this.parent = parent;
     this.#tableBytes = geometry.clusterSize;
     this.#kind = kind;
@@ -226,7 +229,7 @@ export class ClusterTables {
     const entry = this.#describe(index);
     if (entry.kind === 'corrupt') {
       const offset = this.parent.at + index * 8;
-      throw new DiskError('corrupt', entry.why, { offset, spec: this.#kind.spec });
+      throw damage(this.#geometry, entry.why, offset, this.#kind.spec);
     }
     if (entry.kind === 'none') return;
     const bytes = new Uint8Array(this.#tableBytes);

@@ -79,9 +79,8 @@ export function infoText(report: ImageReport): string {
   if (report.clusterSize !== undefined) lines.push(`cluster_size: ${report.clusterSize}`);
   if (report.dirty) lines.push('cleanly shut down: no');
   if (backing) lines.push(...backingLines(backing));
-  if (snapshots.length > 0) lines.push(...snapshotLines(snapshots));
-  if (specific) lines.push('Format specific information:', ...memberLines(specific, 1));
-  return `${lines.join('\n')}\n`;
+  const tail = specific ? ['Format specific information:', ...memberLines(specific, 1)] : [];
+  return `${[...lines, ...snapshotLines(snapshots), ...tail].join('\n')}\n`;
 }
 
 function backingLines({ name, format, fullName }: BackingReport): readonly string[] {

@@ -145,6 +145,8 @@ export class References {
 
   #countOutside(at: number, length: number): void {
     const { clusterSize } = this.#geometry;
+    // Beyond that no file reaches, and numbers do not count by one.
+    if (at + length > Number.MAX_SAFE_INTEGER) return;
     const first = Math.floor(at / clusterSize);
     const last = Math.min(Math.floor((at + length - 1) / clusterSize), first + MOST_OUTSIDE);
     for (let index = first; index <= last && this.#outside.size < MOST_OUTSIDE; index++)
