@@ -198,6 +198,12 @@ class Change {
     this.renewal = new Renewal(image.geometry, countsOf(image));
     this.table = table;
     this.#image = image;
+    const { refcounts, geometry } = image;
+    // Lazy refcounts may be in memory only: then all blocks are written anew.
+    if (refcounts.blocks.dirtyBytes === 0) return;
+    for (let region = 0; region < refcounts.table.entries; region++)
+      if (refcounts.blocks.peek(region) !== NO_TABLE)
+        this.renewal.touch(region * geometry.refcountBlockEntries);
   }
 
   /** Writes a table of bytes to a new place. @throws {DiskError} corrupt, no-space, io */
