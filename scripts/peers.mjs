@@ -1,17 +1,29 @@
-// Installs the real peers that the tests run against: Debian's QEMU tools, nbdkit, libnbd and fio.
+// Installs the real peers that the tests run against: Debian's QEMU tools, nbdkit, libnbd, nbd-client and fio.
 // Where that cannot be done it says what to install, and in CI mode it fails.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
-const packages = ['qemu-utils', 'nbdkit', 'libnbd-bin', 'python3-libnbd', 'fio', 'e2fsprogs', 'openssl'];
+const packages = [
+  'qemu-utils',
+  'qemu-system-common', // has qemu-storage-daemon
+  'nbdkit',
+  'libnbd-bin',
+  'python3-libnbd',
+  'nbd-client',
+  'fio',
+  'e2fsprogs',
+  'openssl',
+];
 const tools = [
   'qemu-img',
   'qemu-io',
   'qemu-nbd',
+  'qemu-storage-daemon',
   'nbdkit',
   'nbdinfo',
   'nbdcopy',
   'nbdsh',
+  'nbd-client',
   'fio',
   'mke2fs',
   'openssl',
