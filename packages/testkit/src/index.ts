@@ -9,11 +9,18 @@ export { type NbdExtent, nbdinfo, nbdkit } from './nbd-peers.ts';
 export { oracle } from './oracle.ts';
 export { type CheckReport, type CreateOptions, type MapEntry, qemuImg, qemuIo, qemuNbd } from './qemu.ts';
 export { type QemuHold, qemuHold } from './qemu-hold.ts';
+export { openQmp, type Qmp, QmpError, type QmpEvent } from './qmp.ts';
 export { type Random, randomFrom } from './random.ts';
 export { anyRange, assertBytes, bytesOf, runModel, scribble } from './random-calls.ts';
 export { type Requirement, requires } from './requires.ts';
 export { type Finished, type RunOptions, run, runOk, type Server, serve } from './run.ts';
 export { assertSameBytes } from './same-bytes.ts';
+export {
+  qcow2Blockdev,
+  type StorageDaemon,
+  type StorageDaemonOptions,
+  storageDaemon,
+} from './storage-daemon.ts';
 export {
   type CertificateOptions,
   type TestAuthority,
