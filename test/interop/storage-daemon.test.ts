@@ -144,3 +144,60 @@ test('the daemon serves on what it has from our server, as it was and as it is w
   await qemuImg.compare(top, 'qcow2', expected, 'raw');
   assert.equal((await qemuImg.check(top)).status, 0);
 });
+
+test('an image that the daemon keeps on our server is whole when both have ended', tools, async () => {
+  await using folder = await temporaryFolder();
+  const image = folder.file('disk.qcow2');
+  const expected = folder.file('expected.raw');
+  await qemuImg.create(image, '10M');
+  await runOk('truncate', ['-s', '32M', image]);
+  await qemuImg.create(expected, '10M', { format: 'raw' });
+  const socket = folder.file('ours');
+  {
+    await using _ours = await imgServe(socket, ['-f', 'raw', `file=${image}`]);
+    await using daemon = await storageDaemon(folder.path, {
+      blockdevs: [{ driver: 'qcow2', 'node-name': 'disk', file: nbdBlockdev('ours', socket, 'file') }],
+      exports: [{ id: 'a', 'node-name': 'disk', writable: true }],
+    });
+    await daemon.qmp.execute('block-dirty-bitmap-add', { node: 'disk', name: 'b', persistent: true });
+    await qemuIo(daemon.uri('disk'), guestWrites, 'raw');
+    await qemuIo(expected, guestWrites, 'raw');
+    assert.equal(await daemon.stop(), 0);
+  }
+  await qemuImg.compare(image, 'qcow2', expected, 'raw');
+  assert.match(await img.ok('compare', '-f', 'qcow2', '-F', 'raw', image, expected), /identical/);
+  assert.equal((await img.run('check', image)).status, 0);
+  assert.match(await img.ok('bitmap', '--list', image), /^b /m);
+});
+
+test('the daemon commits a layer live into a disk on our server', tools, async () => {
+  await using folder = await temporaryFolder();
+  const base = folder.file('base.qcow2');
+  const over = folder.file('over.qcow2');
+  const expected = folder.file('expected.raw');
+  await qemuImg.create(base, '10M');
+  await qemuIo(base, ['write -P 20 0 3M', 'write -P 21 8M 1M']);
+  await qemuImg.create(over, '10M');
+  await qemuImg.ok('convert', '-f', 'qcow2', '-O', 'raw', base, expected);
+  const socket = folder.file('ours');
+  {
+    await using _ours = await imgServe(socket, ['-f', 'qcow2', `base=${base}`]);
+    await using daemon = await storageDaemon(folder.path, {
+      blockdevs: [nbdBlockdev('below', socket, 'base'), qcow2Blockdev('disk', over, { backing: 'below' })],
+      exports: [{ id: 'a', 'node-name': 'disk', writable: true }],
+    });
+    await qemuIo(daemon.uri('disk'), guestWrites, 'raw');
+    await qemuIo(expected, guestWrites, 'raw');
+    await daemon.qmp.execute('block-commit', { 'job-id': 'j', device: 'disk' });
+    await daemon.qmp.event('BLOCK_JOB_READY');
+    await qemuIo(daemon.uri('disk'), ['write -P 22 2M 100k'], 'raw');
+    await qemuIo(expected, ['write -P 22 2M 100k'], 'raw');
+    await daemon.qmp.execute('block-job-complete', { device: 'j' });
+    const { data } = await daemon.qmp.event('BLOCK_JOB_COMPLETED');
+    assert.deepEqual([data?.['error'], data?.['type']], [undefined, 'commit']);
+    assert.equal(await daemon.stop(), 0);
+  }
+  assert.match(await img.ok('compare', '-f', 'qcow2', '-F', 'raw', base, expected), /identical/);
+  await qemuImg.compare(base, 'qcow2', expected, 'raw');
+  assert.equal((await qemuImg.check(base)).status, 0);
+});
