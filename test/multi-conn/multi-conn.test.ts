@@ -3,7 +3,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { nbdinfo, qemuImg, requires, run, runOk, temporaryFolder } from '@strata/testkit';
 import { img, imgServe } from '../img.ts';
-import { fight, firstViolation, hotSectors } from './hot-sectors.ts';
+import { fight, firstViolation } from './hot-sectors.ts';
 import { type Fault, serverPair } from './server-pair.ts';
 
 /** `MULTI_CONN_OPERATIONS` of each connection, `MULTI_CONN_SEED` repeats a run. */
@@ -42,8 +42,7 @@ for (const [claim, make] of Object.entries(images)) {
     await using server = await imgServe(folder.file('s'), await make(folder.file('disk')));
     const uris = Array.from({ length: connections }, () => server.uri);
     const histories = await fight({ uris, seed, operations, depth: 4 });
-    assert.equal(histories.length, hotSectors);
-    assert.ok(histories.flat().length > connections * operations);
+    assert.ok(histories.flat().length > 2 * connections * operations);
     assert.equal(firstViolation(histories), undefined);
   });
 }

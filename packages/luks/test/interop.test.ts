@@ -27,15 +27,6 @@ const secret = (id = 's', words = WORDS): readonly string[] => [
 ];
 const options = (path: string): string => `driver=luks,key-secret=s,file.filename=${path}`;
 
-/** `qemu-img`, until it has measured this machine: where processor time is counted badly it gives up at times. */
-async function qemuOk(...args: readonly string[]): Promise<string> {
-  for (let attempt = 0; ; attempt++) {
-    const { status, stdout, stderr } = await run('qemu-img', args);
-    if (status === 0) return stdout;
-    if (attempt === 50 || !stderr.includes('Unable to get accurate CPU usage')) throw new Error(stderr);
-  }
-}
-
 const GRID: readonly LuksChoices[] = [
   {},
   { cipherAlg: 'aes-128', hashAlg: 'sha1' },
@@ -101,11 +92,30 @@ for (const choices of GRID) {
       const back = folder.file('back.raw');
 
       await ourDisk(ours, choices, bytes);
-      await qemuOk('convert', ...secret(), '--image-opts', options(ours), '-O', 'raw', back);
+      await qemuImg.ok('convert', ...secret(), '--image-opts', options(ours), '-O', 'raw', back);
       assertSameBytes(await readFile(back), bytes);
 
-      await qemuOk('create', '-q', ...secret(), '-f', 'luks', '-o', listOf(choices), theirs, String(SIZE));
-      await qemuOk('convert', ...secret(), '-n', '-f', 'raw', back, '--target-image-opts', options(theirs));
+      await qemuImg.ok(
+        'create',
+        '-q',
+        ...secret(),
+        '-f',
+        'luks',
+        '-o',
+        listOf(choices),
+        theirs,
+        String(SIZE),
+      );
+      await qemuImg.ok(
+        'convert',
+        ...secret(),
+        '-n',
+        '-f',
+        'raw',
+        back,
+        '--target-image-opts',
+        options(theirs),
+      );
       assertSameBytes(await ourBytes(theirs), bytes);
 
       await using file = await openFile(theirs, { access: 'write' });
@@ -115,7 +125,7 @@ for (const choices of GRID) {
       await disk.write(patch, 12_345);
       await disk.flush();
       bytes.set(patch, 12_345);
-      await qemuOk('convert', ...secret(), '-U', '--image-opts', options(theirs), '-O', 'raw', back);
+      await qemuImg.ok('convert', ...secret(), '-U', '--image-opts', options(theirs), '-O', 'raw', back);
       assertSameBytes(await readFile(back), bytes);
     },
   );
@@ -188,7 +198,7 @@ test(
 
     const old = secret('s', 'second');
     const amend = (list: string) =>
-      qemuOk('amend', ...old, ...secret('t', 'third'), '-o', list, '--image-opts', options(path));
+      qemuImg.ok('amend', ...old, ...secret('t', 'third'), '-o', list, '--image-opts', options(path));
     await amend('state=active,new-secret=t,keyslot=5,iter-time=10');
     assertSameBytes(await ourBytes(path, Buffer.from('third')), bytes);
     await amend('state=inactive,old-secret=t');
@@ -201,7 +211,7 @@ for (const list of ['cipher-alg=serpent-256', 'cipher-alg=twofish-256', 'cipher-
   test(`a disk with ${list} tells its facts and is refused by name`, requires('qemu-img'), async () => {
     await using folder = await temporaryFolder();
     const path = folder.file('disk.luks');
-    await qemuOk(
+    await qemuImg.ok(
       'create',
       '-q',
       ...secret(),

@@ -12,11 +12,5 @@ export async function createEncrypted(
 ): Promise<void> {
   const fast = format === 'luks' ? ['encrypt.iter-time=10'] : [];
   const options = ['-o', [`encrypt.format=${format}`, 'encrypt.key-secret=s', ...fast, ...list].join()];
-  for (let tries = 1; ; tries++) {
-    const args = ['create', '-q', '-f', 'qcow2', ...SECRET, ...options, path, String(size)];
-    const { status, stderr } = await qemuImg.run(...args);
-    if (status === 0) return;
-    // QEMU measures its own speed and gives up where others keep the machine busy.
-    if (tries === 50 || !stderr.includes('accurate CPU usage')) throw new Error(stderr);
-  }
+  await qemuImg.ok('create', '-q', '-f', 'qcow2', ...SECRET, ...options, path, String(size));
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { requires, run, temporaryFolder } from '@strata/testkit';
+import { qemuImg, requires, run, temporaryFolder } from '@strata/testkit';
 import { main } from '../../src/cli.ts';
 import { recordingTerminal } from '../recording-terminal.ts';
 
@@ -14,13 +14,7 @@ async function img(...words: readonly string[]) {
   return { status, stdout: terminal.stdout(), stderr: terminal.stderr() };
 }
 
-/** Where processor time is counted badly, qemu-img gives up at times. */
-async function qemuAmend(...words: readonly string[]) {
-  for (;;) {
-    const { status, stdout, stderr } = await run('qemu-img', ['amend', ...words]);
-    if (!stderr.includes('accurate CPU usage')) return { status, stdout, stderr };
-  }
-}
+const qemuAmend = (...words: readonly string[]) => qemuImg.run('amend', ...words);
 
 const refusals: readonly (readonly [string, unknown][])[] = [
   [['new-secret', 't']],
