@@ -105,10 +105,46 @@ export class Reader {
         done += run.length;
         continue;
       }
+      const entries = within === 0 ? this.#compressedRun(table, at, into.length - done) : [];
+      if (entries.length > 1) {
+        const end = done + entries.length * geometry.clusterSize;
+        parts.push(this.#readRun(entries, into.subarray(done, end), at));
+        done = end;
+        continue;
+      }
       parts.push(this.#readCluster(table, into.subarray(done, done + length), at, within));
       done += length;
     }
     await allOf(parts);
+  }
+
+  /** The entries of the whole clusters from `offset` on that are compressed, at most `limit` bytes of them. */
+  #compressedRun(table: ClusterTable, offset: number, limit: number): readonly L2Entry[] {
+    const { geometry } = this.#parts;
+    const entries: L2Entry[] = [];
+    if (table === NO_TABLE) return entries;
+    const index = this.#l2Index(offset);
+    const most = Math.min(this.compressed.longestRun, Math.floor(limit / geometry.clusterSize));
+    const end = Math.min(geometry.l2Entries, index + most);
+    for (let next = index; next < end; next++) {
+      const entry = readL2Entry(geometry, table.view, next);
+      if (entry.form !== EntryForm.compressed) break;
+      entries.push(entry);
+    }
+    return entries;
+  }
+
+  async #readRun(entries: readonly L2Entry[], into: Uint8Array, offset: number): Promise<void> {
+    if (await this.compressed.readRun(entries, into)) return;
+    const { geometry, l2 } = this.#parts;
+    const { clusterSize } = geometry;
+    const table = await l2.get(Math.floor(offset / geometry.l2Reach));
+    await allOf(
+      entries.map((_, index) => {
+        const at = index * clusterSize;
+        return this.#readCluster(table, into.subarray(at, at + clusterSize), offset + at, 0);
+      }),
+    );
   }
 
   async #readCluster(table: ClusterTable, into: Uint8Array, offset: number, within: number): Promise<void> {

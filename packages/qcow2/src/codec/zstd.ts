@@ -19,6 +19,8 @@ const DEFAULT_LEVEL = 2;
 
 /** What can encode and decode single frames. */
 export interface ZstdEngine {
+  /** `decodeFrame` takes several frames that follow each other as well. */
+  readonly takesRuns?: boolean;
   /**
    * Decodes one whole frame into the start of `into`, and resolves to how many bytes it held. Rejects, with
    * whatever error, if it is damaged or holds more than fits.
@@ -31,9 +33,35 @@ export interface ZstdEngine {
   encodeFrame(bytes: Uint8Array, into: Uint8Array, level: number): Promise<number>;
 }
 
+/** Room for frames that do not follow each other, to be used again. */
+const KEEP_SCRATCH = 4;
+
 /** The codec of an engine. */
 export function zstdCodecOf(engine: ZstdEngine): Codec {
+  const scratch: Uint8Array[] = [];
   return {
+    async decodeRun(streams, into) {
+      const frames =
+        engine.takesRuns === true ? wholeFrames(streams, into.length / streams.length) : undefined;
+      if (frames === undefined) return false;
+      const length = frames.reduce((sum, frame) => sum + frame.length, 0);
+      let room: Uint8Array | undefined;
+      let run = asOne(frames, length);
+      if (run === undefined) {
+        room = scratch.pop();
+        if (room === undefined || room.length < length)
+          room = Buffer.allocUnsafeSlow(Math.max(length, into.length));
+        run = joined(frames, room.subarray(0, length));
+      }
+      try {
+        return (await engine.decodeFrame(run, into, into.length)) === into.length;
+      } catch {
+        return false;
+      } finally {
+        if (room !== undefined && scratch.length < KEEP_SCRATCH) scratch.push(room);
+      }
+    },
+
     async decode(stream, into) {
       for (let at = 0, filled = 0; filled < into.length; ) {
         const frame = frameAt(stream, at);
@@ -53,6 +81,38 @@ export function zstdCodecOf(engine: ZstdEngine): Codec {
 
     encode: (cluster, into, level = DEFAULT_LEVEL) => engine.encodeFrame(cluster, into, level),
   };
+}
+
+/** The frame at the start of each stream, if it says that it holds `length` bytes; undefined unless all do. */
+function wholeFrames(streams: readonly Uint8Array[], length: number): readonly Uint8Array[] | undefined {
+  const frames: Uint8Array[] = [];
+  for (const stream of streams) {
+    const frame = frameAt(stream, 0);
+    if (frame?.kind !== 'data' || frame.contentSize !== length) return undefined;
+    frames.push(stream.subarray(0, frame.end));
+  }
+  return frames;
+}
+
+/** Frames that follow each other in memory, `length` bytes in all; undefined if they do not. */
+function asOne(frames: readonly Uint8Array[], length: number): Uint8Array | undefined {
+  const [first] = frames as readonly [Uint8Array];
+  let end = first.byteOffset;
+  for (const { buffer, byteOffset, length: more } of frames) {
+    if (buffer !== first.buffer || byteOffset !== end) return undefined;
+    end += more;
+  }
+  return new Uint8Array(first.buffer, first.byteOffset, length);
+}
+
+/** `into`, filled with the frames. */
+function joined(frames: readonly Uint8Array[], into: Uint8Array): Uint8Array {
+  let filled = 0;
+  for (const frame of frames) {
+    into.set(frame, filled);
+    filled += frame.length;
+  }
+  return into;
 }
 
 /** The codec of the best engine that this host has. @throws {DiskError} not-supported */

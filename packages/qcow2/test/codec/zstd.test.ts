@@ -105,6 +105,32 @@ for (const [name, engine] of engines) {
       assert.deepEqual(await decode(whole, 65_536), text(65_536), 'and the engine still works');
     });
 
+    test('a run of frames is decoded only if each holds as much as a cluster', async () => {
+      const parts = [1, 2, 3].map((seed) => text(65_536, seed));
+      const [a, b, c] = (await Promise.all(parts.map(frameOf))) as [Uint8Array, Uint8Array, Uint8Array];
+      const all = join(a, b, c);
+      const apart = [join(a, noise(300)), join(b, noise(9)), c];
+      const adjacent = [all, all.subarray(a.length), all.subarray(a.length + b.length)];
+      for (const streams of [apart, adjacent]) {
+        const into = new Uint8Array(3 * 65_536);
+        assert.equal(await codec.decodeRun(streams, into), engine.takesRuns === true);
+        if (engine.takesRuns === true) assert.deepEqual(into, join(...parts));
+      }
+      const into = new Uint8Array(3 * 65_536);
+      const damaged = b.slice();
+      damaged.fill(0xff, 20, 40);
+      const odd = [
+        await frameOf(text(65_535)),
+        await frameOf(text(65_537)),
+        damaged,
+        b.subarray(0, -1),
+        noise(512),
+      ];
+      for (const stream of odd) assert.equal(await codec.decodeRun([a, stream, c], into), false);
+      const [short, long] = odd as [Uint8Array, Uint8Array];
+      assert.equal(await codec.decodeRun([short, long], into.subarray(0, 131_072)), false);
+    });
+
     test('a declared size that is not the real one is refused', async () => {
       // The raw block of three bytes in a frame that says it holds four.
       await rejects(Uint8Array.from(Buffer.from('28b52ffd2004190000616263', 'hex')), 4);
