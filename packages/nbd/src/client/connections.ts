@@ -1,9 +1,10 @@
 /**
  * The connections to one export, used in turn.
  *
- * The first is there before anything else; if the server lets clients have several, others join as they come up. A
- * server that grants fewer is used with fewer. When one is lost, all that follows fails with its reason: which
- * writes it had taken can't be known.
+ * The first is there before anything else; if the server lets clients have several, others join as they come up, from
+ * when there is more to ask at a time than one thing: who asks one after the other gains nothing by them, and a server
+ * logs every connection that leaves before it has agreed. A server that grants fewer is used with fewer. When one is
+ * lost, all that follows fails with its reason: which writes it had taken can't be known.
  *
  * Spec: proto.md, "Values", NBD_FLAG_CAN_MULTI_CONN
  */
@@ -27,7 +28,9 @@ export interface ConnectionsOptions extends ConnectOptions {
 /** One connection or several. */
 export class Connections {
   readonly #sessions: Session[];
-  readonly #joining: Promise<unknown>;
+  /** Makes the others; undefined once it was called, and where there are none to make. */
+  #joinOthers: (() => Promise<unknown>) | undefined;
+  #joining: Promise<unknown> = Promise.resolve();
   readonly #closing = new AbortController();
   #turn = 0;
 
@@ -35,7 +38,8 @@ export class Connections {
     this.#sessions = [first];
     const isMulti = (first.negotiated.flags & TransmissionFlag.canMultiConn) !== 0;
     const others = isMulti ? options.most - 1 : 0;
-    this.#joining = Promise.all(Array.from({ length: others }, () => this.#join(target, options)));
+    if (others === 0) return;
+    this.#joinOthers = () => Promise.all(Array.from({ length: others }, () => this.#join(target, options)));
   }
 
   /** @throws {DiskError} as `perform` and `openExport` */
@@ -50,6 +54,10 @@ export class Connections {
 
   /** The one whose turn it is; once one was lost it is always that one, which refuses everything. */
   next(): Session {
+    if (this.#joinOthers !== undefined && !(this.#sessions[0] as Session).isIdle) {
+      this.#joining = this.#joinOthers();
+      this.#joinOthers = undefined;
+    }
     this.#turn = (this.#turn + 1) % this.#sessions.length;
     const session = this.#sessions[this.#turn] as Session;
     return this.#sessions.find(({ lost }) => lost !== undefined) ?? session;
@@ -62,6 +70,7 @@ export class Connections {
 
   /** Takes leave on all of them. */
   async close(): Promise<void> {
+    this.#joinOthers = undefined;
     this.#closing.abort();
     await this.#joining;
     await Promise.all(this.#sessions.map((session) => session.close()));

@@ -89,6 +89,11 @@ export class Session {
     return this.#lost;
   }
 
+  /** True if no request waits or is under way. */
+  get isIdle(): boolean {
+    return this.#inFlight.count === 0 && this.#nextWaiting === this.#waiting.length;
+  }
+
   /** `into` is filled in place. @throws {DiskError} as the server answers; closed, protocol when it is lost */
   read(into: Uint8Array, offset: number): Promise<void> {
     const statuses: Promise<unknown> = this.#request(

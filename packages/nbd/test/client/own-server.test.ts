@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   type BlockDevice,
+  type BlockSource,
   DiskError,
   type ErrorCode,
   type Extent,
@@ -230,10 +231,26 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await nextTurn();
 }
 
+const twoAtOnce = (source: BlockSource): Promise<unknown> =>
+  Promise.all([0, 512].map((offset) => source.read(Buffer.alloc(512), offset)));
+
+test('one connection is enough for who asks one thing after the other', async () => {
+  const { device } = testDisk();
+  let made = 0;
+  const observer = { connected: () => void made++ };
+  await using served = await serving({ exports: [{ name: '', device }], observer });
+  const connection = await openNbd(served.uri(), { connections: 4 });
+  for (let offset = 0; offset < 8192; offset += 512) await connection.source.read(Buffer.alloc(512), offset);
+  await connection.source.extentAt(0, 8192);
+  await connection[Symbol.asyncDispose]();
+  assert.equal(made, 1);
+});
+
 test('as many connections as asked for are made, and end with the disk', async () => {
   const { device } = testDisk();
   await using served = await serving({ exports: [{ name: '', device }] });
   const connection = await openNbd(served.uri(), { connections: 4 });
+  await twoAtOnce(connection.source);
   await until(() => served.server.connections === 4);
   await connection[Symbol.asyncDispose]();
   await until(() => served.server.connections === 0);
@@ -251,6 +268,7 @@ test('a server that grants two of four connections is used with two', async () =
   const { device } = testDisk();
   await using served = await serving({ exports: [{ name: '', device }], maxConnections: 2 });
   const connection = await openNbd(served.uri(), { connections: 4, connectTimeoutMs: 60_000 });
+  await twoAtOnce(connection.source);
   await until(() => served.server.connections === 2);
   await Promise.all(Array.from({ length: 20 }, () => connection.source.read(Buffer.alloc(512), 0)));
   await connection[Symbol.asyncDispose]();
