@@ -283,3 +283,28 @@ test('snapshots that we take and that the daemon takes open on both sides, with 
   assert.equal(await daemon.stop(), 0);
   assert.equal((await qemuImg.check(path)).status, 0);
 });
+
+test("a commit of ours records in the base's bitmaps what one of qemu-img records", tools, async () => {
+  await using folder = await temporaryFolder();
+  const sides = ['ours', 'theirs'].map((name) => ({
+    base: folder.file(`${name}.base`),
+    top: folder.file(`${name}.top`),
+  }));
+  for (const { base, top } of sides) {
+    await qemuImg.create(base, size);
+    await qemuIo(base, ['write -P 9 4M 6M']);
+    await addByImg(base);
+    await qemuImg.create(top, size, { backing: { name: base, format: 'qcow2' } });
+    await qemuIo(top, writes);
+  }
+  const [ours, theirs] = sides.map(({ top }) => top) as [string, string];
+  await img.ok('commit', '-q', '-f', 'qcow2', ours);
+  await qemuImg.ok('commit', '-q', '-f', 'qcow2', theirs);
+  const blockdevs = ['ours', 'theirs'].map((name) => qcow2Blockdev(name, folder.file(`${name}.base`)));
+  await using daemon = await storageDaemon(folder.path, { blockdevs });
+  const { qmp } = daemon;
+  const told = await bitmapsOf(qmp, 'ours');
+  assert.ok((told.find(({ name }) => name === 'plain')?.count ?? 0) > 0);
+  assert.deepEqual(told, await bitmapsOf(qmp, 'theirs'));
+  assert.deepEqual(await sums(qmp, 'ours', names), await sums(qmp, 'theirs', names));
+});
