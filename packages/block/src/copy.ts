@@ -71,6 +71,18 @@ export async function copy(
   let written = 0;
   let zeroed = 0;
 
+  /** `extent` with what follows it and is alike but lies elsewhere, as far as a piece at `start` reaches. */
+  const joined = (extent: Extent, start: number): Extent => {
+    const most = start - (start % bufferSize) + bufferSize;
+    let end = extent.offset + extent.length;
+    while (end < most && end < size && end % unit === 0) {
+      const more = source.tryExtentAt(end, size - end);
+      if (more?.kind !== extent.kind || select?.(more) === false) break;
+      end += more.length;
+    }
+    return { ...extent, length: end - extent.offset };
+  };
+
   const next = async (skip: (length: number) => void): Promise<CopyPiece | undefined> => {
     while (at < size) {
       if (extent === undefined || at >= extent.offset + extent.length) {
@@ -78,6 +90,7 @@ export async function copy(
       }
       const isZero = sparse > 0 && readsAsZeros(extent);
       const isPassed = select?.(extent) === false || (isZero && targetIsZero);
+      if (!isZero && !isPassed) extent = joined(extent, at);
       const end = extent.offset + extent.length;
       const wholeEnd = isZero || isPassed ? floorTo(end, unit, size) : 0;
       // What does not fill a unit is copied with its neighbours.

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  type BlockSource,
   checkedDevice,
   copy,
   createFile,
   DiskError,
+  type Extent,
   faulty,
   MemoryDevice,
   type TraceEvent,
@@ -252,4 +254,37 @@ test('with a unit, extents that are not selected are copied where they share a u
   const bytes = target.bytes();
   assertSameBytes(bytes.subarray(0, 4 * 65_536), source.bytes().subarray(0, 4 * 65_536));
   assert.ok(bytes.subarray(4 * 65_536).every((byte) => byte === 9));
+});
+
+test('extents that are alike but lie apart are moved as one piece', async () => {
+  await using memory = await holding(randomFrom(7).bytes(1 << 20));
+  const extents = (offset: number, limit: number): Extent => {
+    const length = Math.min(65_536 - (offset % 65_536), limit);
+    return { offset, length, kind: offset < 786_432 ? 'data' : 'compressed', depth: 1 };
+  };
+  const source: BlockSource = {
+    size: memory.size,
+    read: (into, offset) => memory.read(into, offset),
+    tryRead: (into, offset) => memory.tryRead(into, offset),
+    extentAt: async (offset, limit) => extents(offset, limit),
+    tryExtentAt: extents,
+    [Symbol.asyncDispose]: async () => {},
+  };
+  const events: TraceEvent[] = [];
+  await using copied = new MemoryDevice(1 << 20);
+  const target = traced(copied, (event) => events.push(event));
+  await copy(source, target, {
+    bufferSize: 524_288,
+    sparse: 65_536,
+    select: ({ offset }) => offset !== 131_072,
+  });
+  assert.deepEqual(
+    events.filter(({ phase }) => phase === 'begin').map(({ call, offset, length }) => [call, offset, length]),
+    [
+      ['write', 0, 131_072],
+      ['write', 196_608, 327_680],
+      ['write', 524_288, 262_144],
+      ['write', 786_432, 262_144],
+    ],
+  );
 });
