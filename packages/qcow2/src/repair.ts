@@ -113,6 +113,11 @@ async function repair(
       findings.note(say.plain, 'ERROR need to rebuild refcount structures');
       throw new CheckFailed('Input/output error');
     }
+    if (walk.isHeaderTable) {
+      // The new place would be in those tables too, and a repair would never come to an end.
+      findings.note(say.plain, 'ERROR cannot rebuild refcount structure: there is a table on the header');
+      return factsOf(walk, last);
+    }
     findings.note(say.plain, 'Rebuilding refcount structure');
     const before = findings.mark();
     await rebuildRefcounts(file, subject, snapshots, walk, findings);
@@ -139,10 +144,10 @@ async function repair(
 
 const isLeftOf = ({ corruptions, leaks }: Counts): boolean => corruptions + leaks > 0;
 
-/** True if an L2 table is in a cluster of its own: nothing else is damaged if it is changed. */
+/** True if nothing but L2 tables is in the cluster of an entry: nothing else is damaged if it is changed. */
 function isAlone({ state, walks }: Walk, at: number): boolean {
-  const cluster = at / state.geometry.clusterSize;
-  return Number.isInteger(cluster) && state.references.of(cluster) === walks.all(at);
+  const cluster = Math.floor(at / state.geometry.clusterSize);
+  return state.references.of(cluster) === walks.covering(cluster);
 }
 
 function flagRepair(file: HostFile, walk: Walk): FlagRepair {
@@ -228,20 +233,26 @@ async function repairSnapshots(
     findings.error(say.plain, `ERROR failed to update snapshot table: ${why}`);
     throw new CheckFailed('Input/output error');
   };
-  const { corruptions, checkErrors } = findings.mark();
-  if (corruptions + checkErrors > 0) fail('Input/output error');
-  const header = await readHeader(file, { forCheck: true });
   const { at, length, entries } = snapshots;
+  const { references } = state;
+  const found = findings.mark();
+  if (found.checkErrors > 0) fail('Input/output error');
+  const isInFile = references.reaches(at, length);
+  // A table that ends behind the file is a fault of its own, and goes with it.
+  const left = { ...found, corruptions: found.corruptions - (isInFile ? 0 : 1) };
+  const header = await readHeader(file, { forCheck: true });
   const slices = await repairedSlices(file, at, header, entries);
   const image = new Image(file, { ...header, snapshotCount: entries.length, incompatible: 0n }, {});
-  const isInFile = Math.floor((at + length - 1) / state.geometry.clusterSize) < state.references.clusters;
+  const isTaken = (cluster: number): boolean =>
+    references.of(cluster) > 0 || references.isUsedOutside(cluster);
   try {
-    await replaceSnapshotTable(image, { entries, slices, length: isInFile ? length : 0 });
+    await replaceSnapshotTable(image, { entries, slices, length: isInFile ? length : 0 }, isTaken);
   } catch (error) {
     if (!isDiskError(error)) throw error;
     fail(error.message);
   }
   await image.close();
+  findings.reset(left);
   findings.faultsRepaired(snapshots.faults);
 }
 

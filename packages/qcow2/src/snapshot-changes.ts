@@ -150,15 +150,22 @@ export function remove(image: Image, choice: SnapshotChoice): Promise<void> {
   });
 }
 
-/** Puts a repaired snapshot table in the place of the one that is there, `length` bytes of which are counted. */
-export function replaceSnapshotTable(image: Image, table: EncodedTable): Promise<void> {
+/**
+ * Puts a repaired snapshot table in the place of the one that is there, `length` bytes of which are counted. What
+ * `isTaken` is not written to, whether it is counted or not: the old table must be, for the case of a power cut.
+ */
+export function replaceSnapshotTable(
+  image: Image,
+  table: EncodedTable,
+  isTaken: CountsInUse['isTaken'],
+): Promise<void> {
   return changing(
     image,
     async (change) => {
       const snapshots = await change.writeSnapshots(table.slices);
       await change.finish(snapshots);
     },
-    table,
+    { table, isTaken },
   );
 }
 
@@ -194,8 +201,8 @@ class Change {
   readonly table: EncodedTable;
   readonly #image: Image;
 
-  constructor(image: Image, table: EncodedTable) {
-    this.renewal = new Renewal(image.geometry, countsOf(image));
+  constructor(image: Image, table: EncodedTable, isTaken: CountsInUse['isTaken']) {
+    this.renewal = new Renewal(image.geometry, { ...countsOf(image), isTaken });
     this.table = table;
     this.#image = image;
     const { refcounts, geometry } = image;
@@ -269,14 +276,15 @@ function noSnapshots(): DiskError {
 async function changing(
   image: Image,
   run: (change: Change) => Promise<void>,
-  known?: EncodedTable,
+  known?: { readonly table: EncodedTable; readonly isTaken: CountsInUse['isTaken'] },
 ): Promise<void> {
   if (hasFeature(image.header, 'dataFile')) throw noSnapshots();
   await image.holdSettled(async () => {
     const { file, header } = image;
     await image.refcounts.table.loadAll();
     try {
-      await run(new Change(image, known ?? (await readEncodedTable(file, header))));
+      const table = known?.table ?? (await readEncodedTable(file, header));
+      await run(new Change(image, table, known?.isTaken ?? (() => false)));
     } catch (error) {
       // What was written lies in clusters that nothing uses, but they are not zeros any more.
       image.allocator.restart(file.size);
@@ -286,12 +294,11 @@ async function changing(
 }
 
 /** The refcounts of an image whose memory and file are the same. */
-function countsOf({ refcounts, geometry, structures }: Image): CountsInUse {
+function countsOf({ refcounts, geometry, structures }: Image): Omit<CountsInUse, 'isTaken'> {
   const { table, blocks } = refcounts;
   return {
     regions: table.entries,
     table: { first: table.at / geometry.clusterSize, count: table.entries / geometry.wordsPerCluster },
-    isTaken: () => false,
     guard: (at, length) => structures.check(at, length, 'metadata'),
     region: async (region) => {
       const block = await blocks.get(region);

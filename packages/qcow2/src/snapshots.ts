@@ -100,16 +100,18 @@ export async function readSnapshotTable(
     return { entries, shortened, length: end, problem: { message, advice } };
   };
   let end = 0;
+  let leftOut = 0;
   for (let index = 0; index < count; index++) {
     reader.align();
     const cut = (from: number): void => {
+      leftOut += from - MAX_SNAPSHOT_EXTRA;
       const message = `Discarding too much extra metadata in snapshot table entry ${index}`;
       shortened.push(`${message} (${from} > ${MAX_SNAPSHOT_EXTRA})`);
     };
     const entry = await readEntry(reader, shorten ? cut : undefined, shortNames);
     if (entry === undefined)
       return cutShort(`Too much extra metadata in snapshot table entry ${index}`, 'this extra metadata');
-    if (reader.offset > MAX_SNAPSHOT_TABLE_BYTES)
+    if (reader.offset - leftOut > MAX_SNAPSHOT_TABLE_BYTES || reader.offset > 0x7fff_ffff)
       return cutShort('Snapshot table is too big', `all ${count - index} overhanging snapshots`);
     entries.push(entry);
     end = reader.offset;

@@ -28,7 +28,7 @@ import {
 } from '../entries.ts';
 import { hasFeature } from '../features.ts';
 import { piecesOf, readAt } from '../table-reader.ts';
-import { SparseCounters } from './references.ts';
+import { L2Walks } from './l2-walks.ts';
 import { say } from './sentences.ts';
 import { CheckFailed, type CheckState } from './state.ts';
 
@@ -43,67 +43,6 @@ export interface ClusterCounts {
   readonly allocatedClusters: number;
   readonly fragmentedClusters: number;
   readonly compressedClusters: number;
-}
-
-/** How often each L2 table is reached: from the active L1 table, and from those of snapshots. */
-export class L2Walks {
-  readonly #clusterSize: number;
-  readonly #active = new SparseCounters(10);
-  readonly #inactive = new SparseCounters(10);
-  /** Tables that do not start on a cluster, by offset. The budget bounds them. */
-  readonly #unaligned = new Map<number, { active: number; inactive: number }>();
-
-  constructor(clusterSize: number) {
-    this.#clusterSize = clusterSize;
-  }
-
-  /** How often the active L1 table reaches the L2 table at `at`. */
-  active(at: number): number {
-    const index = at / this.#clusterSize;
-    return Number.isInteger(index) ? this.#active.get(index) : (this.#unaligned.get(at)?.active ?? 0);
-  }
-
-  /** How often any L1 table reaches it. */
-  all(at: number): number {
-    const index = at / this.#clusterSize;
-    if (Number.isInteger(index)) return this.#active.get(index) + this.#inactive.get(index);
-    const walks = this.#unaligned.get(at);
-    return walks === undefined ? 0 : walks.active + walks.inactive;
-  }
-
-  /** Counts one more; true if it is the first. */
-  reach(at: number, active: boolean): boolean {
-    const index = at / this.#clusterSize;
-    if (Number.isInteger(index)) {
-      const first = this.#active.get(index) === 0 && this.#inactive.get(index) === 0;
-      (active ? this.#active : this.#inactive).add(index, 1);
-      return first;
-    }
-    const walks = this.#unaligned.get(at) ?? { active: 0, inactive: 0 };
-    const first = !this.#unaligned.has(at);
-    walks[active ? 'active' : 'inactive']++;
-    this.#unaligned.set(at, walks);
-    return first;
-  }
-
-  /** The tables that were reached more than once. The first time is not in the numbers. */
-  *again(): Generator<{ readonly at: number; readonly times: number; readonly activeTimes: number }> {
-    const more = (at: number, active: number, inactive: number) => ({
-      at,
-      times: active + inactive - 1,
-      activeTimes: Math.max(0, active - 1),
-    });
-    for (const [index, active] of this.#active.entries()) {
-      const inactive = this.#inactive.get(index);
-      if (active + inactive > 1) yield more(index * this.#clusterSize, active, inactive);
-    }
-    for (const [index, inactive] of this.#inactive.entries()) {
-      if (inactive > 1 && this.#active.get(index) === 0) yield more(index * this.#clusterSize, 0, inactive);
-    }
-    for (const [at, { active, inactive }] of this.#unaligned) {
-      if (active + inactive > 1) yield more(at, active, inactive);
-    }
-  }
 }
 
 /** Counts what all L1 tables reference; the first of `l1s` is the active one. */
@@ -185,18 +124,10 @@ function countL2(
     const at = entryOffset(high, low);
     const zero = stride === 1 && isZero(low);
     if (at === 0 && (zero || !(inDataFile && isExclusive(high)))) {
-      if (allocatedBits === 0) continue;
-      if (mending?.add(tableAt, i)) findings.repaired('corruption', say.subclustersOfNothing);
-      else findings.corruption(times, say.subclustersOfNothing);
+      if (allocatedBits !== 0) findings.corruption(times, say.subclustersOfNothing);
       continue;
     }
-    if ((zeroBits & allocatedBits) !== 0) {
-      if (mending?.add(tableAt, i)) {
-        findings.repaired('corruption', say.brokenSubclusters, high, low);
-        continue;
-      }
-      findings.corruption(times, say.brokenSubclusters, high, low);
-    }
+    if ((zeroBits & allocatedBits) !== 0) findings.corruption(times, say.brokenSubclusters, high, low);
     if (isUnaligned(geometry, low)) {
       const holdsData = stride === 2 ? allocatedBits !== 0 : !zero;
       if (!holdsData && mending?.add(tableAt, i)) {
@@ -241,6 +172,7 @@ function countCompressed(
 /** Changes flags in the file, where nothing but the table itself is. */
 export interface FlagRepair {
   readonly mayChangeL1: boolean;
+  /** For the entry at `at`. */
   mayChangeL2(at: number): boolean;
   /** Sets or clears the flag of the entry at `at`, whose high half is `high`. */
   setFlag(at: number, high: number, exclusive: boolean): Promise<void>;
@@ -280,8 +212,7 @@ export async function checkExclusiveFlags(
       if (l2At >= file.size || !done.reach(l2At, true)) continue;
       budget.spend(l2.length);
       await readAt(file, l2, l2At);
-      const mends = repair?.mayChangeL2(l2At) === true ? repair : undefined;
-      await checkFlagsInL2(state, tableOf(l2), l2At, walks.active(l2At), mends);
+      await checkFlagsInL2(state, tableOf(l2), l2At, walks.active(l2At), repair);
     }
   }
 }
@@ -307,11 +238,12 @@ async function checkFlagsInL2(
     const refcount = inDataFile ? 1 : (refcounts.tryRefcount(cluster) ?? (await refcounts.refcount(cluster)));
     if (Number.isNaN(refcount) || (refcount === 1) === isExclusive(high)) continue;
     const shown = inDataFile ? '1' : refcounts.shown(cluster);
-    if (repair === undefined) {
-      findings.corruption(times, say.flagOfCluster, high, low, shown);
-    } else {
-      await repair.setFlag(tableAt + i * geometry.l2EntrySize, high, refcount === 1);
+    const entryAt = tableAt + i * geometry.l2EntrySize;
+    if (repair?.mayChangeL2(entryAt) === true) {
+      await repair.setFlag(entryAt, high, refcount === 1);
       findings.repaired('corruption', say.flagOfCluster, high, low, shown);
+    } else {
+      findings.corruption(times, say.flagOfCluster, high, low, shown);
     }
   }
 }

@@ -31,15 +31,16 @@ export class Mending {
     return true;
   }
 
-  /** Writes them, in tables that `mayChange`. Returns how many could not be. */
-  async write(file: HostFile, geometry: Geometry, mayChange: (tableAt: number) => boolean): Promise<number> {
+  /** Writes them, where the place of an entry in the file `mayChange`. Returns how many could not be. */
+  async write(file: HostFile, geometry: Geometry, mayChange: (at: number) => boolean): Promise<number> {
+    const zeros = zeroEntry(geometry);
     let left = 0;
-    for (const [at, indexes] of this.#tables) {
-      if (!mayChange(at)) {
-        left += indexes.size;
-        continue;
+    for (const [tableAt, indexes] of this.#tables) {
+      for (const index of indexes) {
+        const at = tableAt + index * geometry.l2EntrySize;
+        if (mayChange(at)) await file.write(zeros, at);
+        else left++;
       }
-      for (const index of indexes) await file.write(zeroEntry(geometry), at + index * geometry.l2EntrySize);
     }
     if (this.#count > left) await file.flush();
     return left;

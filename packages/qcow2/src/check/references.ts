@@ -119,8 +119,8 @@ export class References {
   count(at: number, length: number, times = 1, high = Math.floor(at / 2 ** 32), low = at % 2 ** 32): void {
     const { clusterSize } = this.#geometry;
     if (length <= 0) return;
-    if (at + length - this.#fileSize >= clusterSize) {
-      this.#countOutside(at, length);
+    if (!this.reaches(at, length)) {
+      this.keep(at, length);
       this.#findings.corruption(times, say.outsideFile, high, low, length);
       return;
     }
@@ -129,7 +129,12 @@ export class References {
     for (let index = Math.floor(at / clusterSize); index <= last; index++) this.#add(index, times);
   }
 
-  /** True if something refers to the cluster, which lies behind the end of the file. */
+  /** True if a range counts as in the file: it ends less than a cluster behind it. */
+  reaches(at: number, length: number): boolean {
+    return at + length - this.#fileSize < this.#geometry.clusterSize;
+  }
+
+  /** True if something refers to the cluster that is not counted, because it ends behind the end of the file. */
   isUsedOutside(clusterIndex: number): boolean {
     return this.#outside.has(clusterIndex);
   }
@@ -143,7 +148,8 @@ export class References {
     return end;
   }
 
-  #countOutside(at: number, length: number): void {
+  /** Remembers that clusters are used, without counting references to them. */
+  keep(at: number, length: number): void {
     const { clusterSize } = this.#geometry;
     // Beyond that no file reaches, and numbers do not count by one.
     if (at + length > Number.MAX_SAFE_INTEGER) return;

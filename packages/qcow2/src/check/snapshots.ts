@@ -77,6 +77,17 @@ export async function snapshotsToCheck(
   return { entries: table.entries, at: Number(at), length: table.length, faults };
 }
 
+/** Counts the references to the table's clusters. One that is longer than the file keeps what it has of it. */
+export function countSnapshotTable(state: CheckState, { at, length }: SnapshotsToCheck): void {
+  const { file, references, findings } = state;
+  if (length === 0 || references.reaches(at, length)) {
+    references.count(at, length);
+    return;
+  }
+  if (at < file.size) references.keep(at, file.size - at);
+  findings.corruption(1, say.outsideFile, Math.floor(at / 2 ** 32), at % 2 ** 32, length);
+}
+
 /** The L1 tables of snapshots that can be followed; the others are findings. */
 export function judgeL1s(
   { header, geometry, findings }: CheckState,

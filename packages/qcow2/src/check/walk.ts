@@ -11,11 +11,12 @@ import { clustersFor, geometryOf } from '../geometry.ts';
 import { type Header, readHeader } from '../header.ts';
 import { checkBitmapTables, countBitmaps } from './bitmaps.ts';
 import type { Findings } from './findings.ts';
-import { type ClusterCounts, countMapping, type L2Walks } from './mapping.ts';
+import type { L2Walks } from './l2-walks.ts';
+import { type ClusterCounts, countMapping } from './mapping.ts';
 import type { Mending } from './mending.ts';
 import { countRefcountBlocks, RefcountsOnDisk } from './refcounts.ts';
 import { References } from './references.ts';
-import { judgeL1s, type SnapshotsToCheck } from './snapshots.ts';
+import { countSnapshotTable, judgeL1s, type SnapshotsToCheck } from './snapshots.ts';
 import { CheckFailed, type CheckState, MetadataBudget } from './state.ts';
 
 /** An image that can be checked. */
@@ -42,6 +43,8 @@ export interface Walk {
   readonly state: CheckState;
   readonly walks: L2Walks;
   readonly clusters: ClusterCounts;
+  /** Tables lie where the header is, and change with it: the refcount structures cannot be moved. */
+  readonly isHeaderTable: boolean;
 }
 
 /**
@@ -74,12 +77,18 @@ export async function countReferences(
     ...judgeL1s(state, snapshots.entries),
   ];
   const { walks, clusters } = await countMapping(state, l1s);
-  references.count(snapshots.at, snapshots.length);
+  countSnapshotTable(state, snapshots);
   if (how.refcountStructures)
     references.count(header.refcountTableAt, header.refcountTableClusters * geometry.clusterSize);
   const { encryption } = header.extensions;
   if (encryption !== undefined) references.count(encryption.at, encryption.length);
   if (!(await countBitmaps(state, bitmaps))) throw new CheckFailed('Invalid argument');
   if (how.refcountStructures) await countRefcountBlocks(state);
-  return { state, walks, clusters };
+  const tables = [
+    ...l1s.map(({ at, entries: length }) => ({ at, length })),
+    ...bitmaps.map(({ tableAt: at, tableEntries: length }) => ({ at, length })),
+    { at: snapshots.at, length: snapshots.length },
+  ];
+  const isHeaderTable = walks.has(0) || tables.some(({ at, length }) => at === 0 && length > 0);
+  return { state, walks, clusters, isHeaderTable };
 }
