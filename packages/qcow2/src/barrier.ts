@@ -61,6 +61,8 @@ export class Barrier {
   #stopped: DiskError | undefined;
   /** How many callers want all refcounts in the file. */
   #settling = 0;
+  /** How many callers give back to the host what they let go of. */
+  #giving = 0;
 
   constructor(parts: BarrierParts) {
     this.#parts = parts;
@@ -91,6 +93,16 @@ export class Barrier {
       while (this.isNeeded);
     } finally {
       this.#settling--;
+    }
+  }
+
+  /** Runs `work`; what barriers release meanwhile goes back to the host, whatever the image was opened with. */
+  async givingBack(work: () => Promise<void>): Promise<void> {
+    this.#giving++;
+    try {
+      await work();
+    } finally {
+      this.#giving--;
     }
   }
 
@@ -210,10 +222,11 @@ export class Barrier {
   }
 
   async #release(freed: readonly ClusterRun[]): Promise<void> {
-    const { allocator, quarantine, discardHost } = this.#parts;
+    const { allocator, quarantine } = this.#parts;
+    const givesBack = this.#parts.discardHost || this.#giving > 0;
     for (const [index, { first, count }] of freed.entries()) {
       allocator.whenReleasing(first, count);
-      if (discardHost) await this.#punch(first, count);
+      if (givesBack) await this.#punch(first, count);
       let done = 0;
       try {
         while (done < count) done += await allocator.dropSome(first + done, count - done);

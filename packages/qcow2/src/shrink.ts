@@ -3,7 +3,8 @@
  *
  * The size in the header changes first: a power cut leaves the old disk or the new one, never one whose end is
  * half gone. What the new end cuts off is then nobody's: its entries are dropped, L2 tables that lie behind the
- * end as a whole with them, then refcount blocks that count nothing any more, and last the tail of the file.
+ * end as a whole with them, then refcount blocks that count nothing any more, and last the tail of the file. The
+ * host gets back what is released, as from QEMU, also where discards of the guest do not reach it.
  * A power cut in between leaves clusters that the tables still lead to, behind the end; nothing reads them, and
  * growing drops them (resize.ts). The L1 table keeps its length, as QEMU's does.
  *
@@ -25,12 +26,16 @@ export async function shrink(image: Image, size: number): Promise<void> {
   await image.file.write(bytes, offset);
   await image.file.flush();
   image.size = size;
-  await dropBehind(image, clustersFor(image.geometry, size));
-  await settle(image);
-  for (let again = true; again; ) {
-    again = await dropIdleBlocks(image);
+  await image.barrier.givingBack(async () => {
+    await dropBehind(image, clustersFor(image.geometry, size));
     await settle(image);
-  }
+    for (let again = true; again; ) {
+      const { released, own } = await dropIdleBlocks(image);
+      await settle(image);
+      await giveBack(image, own);
+      again = released;
+    }
+  });
   await cutTail(image);
   if (image.geometry.externalData) await cut(image.space.file, size);
 }
@@ -70,14 +75,20 @@ async function dropTable(image: Image, index: number): Promise<void> {
   if (relief !== undefined) await relief;
 }
 
-/**
- * Takes refcount blocks that count nothing, or nothing but themselves, out of the refcount table. True if one
- * of them was counted by another block, which may count nothing now.
- */
-async function dropIdleBlocks(image: Image): Promise<boolean> {
+/** What became of refcount blocks that were taken out of the refcount table. */
+interface IdleBlocks {
+  /** Some were counted by others, which may count nothing now. */
+  readonly released: boolean;
+  /** The clusters of those that counted themselves. */
+  readonly own: readonly number[];
+}
+
+/** Takes refcount blocks that count nothing, or nothing but themselves, out of the refcount table. */
+async function dropIdleBlocks(image: Image): Promise<IdleBlocks> {
   const { refcounts, quarantine, geometry } = image;
   const { table, blocks } = refcounts;
-  let again = false;
+  const itself: number[] = [];
+  let released = false;
   for (let index = 1; index < table.entries; index++) {
     await table.load(index);
     const none = table.zeroRun(index);
@@ -93,11 +104,21 @@ async function dropIdleBlocks(image: Image): Promise<boolean> {
     if (last >= 0 && !(countsItself && isOnly(image, block, own, last))) continue;
     blocks.forget(index);
     table.set(index, 0, 0);
-    if (countsItself) continue;
+    if (countsItself) {
+      itself.push(own);
+      continue;
+    }
     quarantine.add(own);
-    again = true;
+    released = true;
   }
-  return again;
+  return { released, own: itself };
+}
+
+/** Punches clusters out of the file that nothing refers to, in memory or in the file. It is advice. */
+async function giveBack({ file, geometry }: Image, clusters: readonly number[]): Promise<void> {
+  const { clusterSize } = geometry;
+  for (const cluster of clusters)
+    await file.discard(cluster * clusterSize, clusterSize).catch(() => undefined);
 }
 
 function sharedBlock({ at }: ClusterTable): DiskError {

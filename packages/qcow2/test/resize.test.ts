@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, stat, writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { MemoryDevice } from '@strata/block';
 import { qemuImg, qemuIo, requires, temporaryFolder } from '@strata/testkit';
@@ -136,6 +136,36 @@ describe('a disk that shrinks', () => {
     assert.deepEqual(await bytesOf(image, 0, 2 ** 20), filled(2 ** 20, 3));
     assert.deepEqual(await faultsOf(made), []);
   });
+
+  test(
+    'takes no more of the host than after qemu-img, wherever in the file its rest lies',
+    requires('qemu-img', 'qemu-io'),
+    async () => {
+      await using folder = await temporaryFolder();
+      const [ours, theirs] = [folder.file('ours.qcow2'), folder.file('theirs.qcow2')];
+      const size = 2 ** 24;
+      for (const clusterSize of [4096, K64, 2 ** 20]) {
+        await qemuImg.create(ours, size, { options: { cluster_size: clusterSize } });
+        // From the end to the start: what is kept lies behind what goes.
+        const pieces = Array.from({ length: 16 }, (_, index) => `write -P ${index} ${15 - index}M 1M`);
+        await qemuIo(ours, pieces);
+        await copyFile(ours, theirs);
+        const full = (await stat(ours)).blocks;
+        await qemuImg.ok('resize', '-q', '-f', 'qcow2', '--shrink', theirs, '3M');
+        {
+          await using file = await openHost(ours);
+          const image = new Image(file, await readHeader(file), {});
+          await resize(image, 3 * 2 ** 20, new MemoryDevice());
+          await image.close();
+        }
+        const [left, leftByQemu] = [(await stat(ours)).blocks, (await stat(theirs)).blocks];
+        assert.ok(leftByQemu < full / 2, `${leftByQemu} of ${full}`);
+        assert.ok(left <= leftByQemu, `clusters of ${clusterSize}: ${left} blocks, and ${leftByQemu}`);
+        assert.equal((await qemuImg.check(ours)).status, 0);
+        await qemuImg.compare(ours, 'qcow2', theirs, 'qcow2');
+      }
+    },
+  );
 
   test(
     'ends its file where QEMU ends it, and leaves its snapshots whole',
