@@ -91,8 +91,13 @@ export class PendingRequest {
     }
     if (error === NbdErrno.ESHUTDOWN) this.#lastWords = true;
     const sentence = this.#lastWords ? 'The server is shutting down' : errnoSentence(wireName(error));
+    const place = offset === undefined || this.#lastWords ? '' : ` at byte ${offset}`;
     const report = message === '' ? '' : ` (server reported: ${printable(message, 256)})`;
-    this.#failure ??= new DiskError(codeOfErrno(error), sentence + report, this.#context(offset ?? start));
+    this.#failure ??= new DiskError(
+      codeOfErrno(error),
+      sentence + place + report,
+      this.#context(offset ?? start),
+    );
   }
 
   /**

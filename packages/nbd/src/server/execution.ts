@@ -4,6 +4,7 @@
  * A READ out of memory is answered on the spot. Everything else runs beside the loop and is answered when
  * the disk is done; answers that are ready in one turn of the loop go out together.
  */
+import { isDiskError } from '@strata/block';
 import { Command } from '../protocol/numbers.ts';
 import type { RequestHeader } from '../protocol/request.ts';
 import { answerDone, answerRefusal } from './answers.ts';
@@ -118,15 +119,23 @@ export class Execution {
       this.account.give(length);
     };
     const request = { ...header };
-    this.#run(request, this.#reads.fill(request, buffer), release, (filled) => {
-      if (filled <= copiedReply) {
-        this.#replies.append(buffer, filled);
-        release();
-      } else {
-        this.#replies.send(buffer, filled, release);
-      }
+    const answer = (filled: number): void => this.#answerRead(buffer, filled, release);
+    this.#run(request, this.#reads.fill(request, buffer), release, answer, async () => {
+      const partial = await this.#reads.salvage(request, buffer, this.#isWanted);
+      if (partial === undefined || this.#closed) release();
+      else answer(partial.length);
+      return partial?.offset;
     });
     return true;
+  }
+
+  #answerRead(buffer: Buffer, filled: number, release: () => void): void {
+    if (filled <= copiedReply) {
+      this.#replies.append(buffer, filled);
+      release();
+    } else {
+      this.#replies.send(buffer, filled, release);
+    }
   }
 
   /** The selected contexts that have these identifiers. Undefined: one of them has not. */
@@ -153,8 +162,17 @@ export class Execution {
 
   readonly #isWanted = (): boolean => !this.#closed;
 
-  /** Counts `work` as under way until it settles. Either `answer` uses what `release` gives back, or nobody does. */
-  #run<T>(request: RequestHeader, work: Promise<T>, release: () => void, answer: (value: T) => void): void {
+  /**
+   * Counts `work` as under way until it settles. Either `answer` uses what `release` gives back, or nobody does. If the
+   * disk has failed, `salvage` answers what can be answered nevertheless, gives back, and says where the failure is.
+   */
+  #run<T>(
+    request: RequestHeader,
+    work: Promise<T>,
+    release: () => void,
+    answer: (value: T) => void,
+    salvage?: () => Promise<number | undefined>,
+  ): void {
     this.#running++;
     work
       .then(
@@ -163,9 +181,14 @@ export class Execution {
           else answer(value);
           this.#finished();
         },
-        (error: unknown) => {
-          release();
-          this.#fail(request, error);
+        async (error: unknown) => {
+          const isDamage = isDiskError(error, 'io', 'corrupt');
+          if (salvage === undefined || !isDamage || this.#closed) {
+            release();
+            this.#fail(request, error);
+          } else {
+            this.#fail(request, error, await salvage());
+          }
           this.#finished();
         },
       )
@@ -174,9 +197,9 @@ export class Execution {
 
   readonly #broken = (error: unknown): void => this.#host.broken(error);
 
-  #fail(request: RequestHeader, error: unknown): void {
+  #fail(request: RequestHeader, error: unknown, offset?: number): void {
     const refusal = refusalOf(error, request, this.#resources.report);
-    if (!this.#closed) this.refuse(request, refusal);
+    if (!this.#closed) this.refuse(request, offset === undefined ? refusal : { ...refusal, offset });
   }
 
   #finished(): void {

@@ -99,11 +99,7 @@ export function layOutChunks(
   for (const [index, { offset, length, zeros }] of pieces.entries()) {
     const flags = index === pieces.length - 1 ? ReplyFlag.done : 0;
     if (zeros) {
-      const type = ReplyType.offsetHole;
-      const body = writeChunkHeaderOf(style, into, position, flags, type, request, offsetHoleLength);
-      writeOffset(into, body, offset);
-      into.writeUInt32BE(length, body + offsetDataHeaderLength);
-      position = body + offsetHoleLength;
+      position = writeHole(style, into, position, flags, request, { offset, length });
     } else {
       const start = writeDataHeader(style, into, position, flags, request, offset, length);
       position = start + length;
@@ -127,7 +123,24 @@ export function writeWholeHeader(
   return writeDataHeader(style, into, at, ReplyFlag.done, request, request.offset, request.length);
 }
 
-function writeDataHeader(
+/** Writes a chunk of zeros. Returns where the next chunk begins. */
+export function writeHole(
+  style: ReplyStyle,
+  into: Buffer,
+  at: number,
+  flags: number,
+  request: RequestHeader,
+  { offset, length }: Pick<Piece, 'offset' | 'length'>,
+): number {
+  const type = ReplyType.offsetHole;
+  const body = writeChunkHeaderOf(style, into, at, flags, type, request, offsetHoleLength);
+  writeOffset(into, body, offset);
+  into.writeUInt32BE(length, body + offsetDataHeaderLength);
+  return body + offsetHoleLength;
+}
+
+/** Writes what stands before `length` bytes from `offset` on. Returns where these begin. */
+export function writeDataHeader(
   style: ReplyStyle,
   into: Buffer,
   at: number,

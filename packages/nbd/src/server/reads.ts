@@ -7,6 +7,7 @@ import type { BlockSource } from '@strata/block';
 import type { ReplyStyle } from '../protocol/reply.ts';
 import type { RequestHeader } from '../protocol/request.ts';
 import { KnownData } from './known-data.ts';
+import { type PartialRead, readUpToFailure } from './partial-read.ts';
 import { layOutChunks, mustBeWhole, ReadPlan, readHeadersLength, writeWholeHeader } from './read-layout.ts';
 import type { Replies } from './replies.ts';
 
@@ -81,6 +82,19 @@ export class Reads {
     const failed = (await Promise.allSettled(reads)).find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
     return layout.length;
+  }
+
+  /**
+   * After `fill` has failed: lays out in the same buffer what comes before the failure. Undefined: where that is cannot
+   * be told, or not to this client.
+   */
+  async salvage(
+    request: RequestHeader,
+    into: Buffer,
+    wanted: () => boolean,
+  ): Promise<PartialRead | undefined> {
+    if (this.#style === 'simple') return undefined;
+    return readUpToFailure(request, into, { source: this.#source, style: this.#style, wanted });
   }
 
   /** Whether the reply is one piece of bytes, as far as that can be told without waiting. */

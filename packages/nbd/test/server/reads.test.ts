@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { ExtentKind } from '@strata/block';
 import { u32 } from './raw-client.ts';
 import { chunk, request, serving, simple } from './serving.ts';
-import { ioError, testDisk } from './test-disk.ts';
+import { testDisk } from './test-disk.ts';
 
 const KiB = 1024;
 const offset = (value: number): string => value.toString(16).padStart(16, '0');
@@ -134,20 +134,6 @@ test('what was data stays right after it was written, zeroed and trimmed', async
   await client.expect(simple());
   client.send(request(0, 5 * KiB, 1));
   await client.expect(data(5 * KiB, 'dd'));
-});
-
-test('a read that fails in one part is an error as a whole, after all its parts have settled', async () => {
-  const disk = striped(true);
-  await using serve = await serving({ exports: [{ name: '', device: disk.device }] });
-  await using client = await serve.connected({ structured: true });
-  disk.fail('read', ioError);
-  client.send(request(0, 0, 128 * KiB));
-  const header = await client.receive(20);
-  assert.equal(header.readUInt16BE(6), 0x8001);
-  await client.receive(header.readUInt32BE(16));
-  disk.fail('read', undefined);
-  client.send(request(0, 4 * KiB - 1, 1));
-  await client.expect(data(4 * KiB - 1, 'aa'));
 });
 
 test('many reads that arrive together are all answered', async () => {

@@ -22,6 +22,8 @@ export interface TestDisk {
   setKind(offset: number, length: number, kind: ExtentKind, depth?: number): void;
   /** The next operations of this name reject with `error`, until it is given undefined. */
   fail(op: string, error: Error | undefined): void;
+  /** From now on reads that touch the range reject with `ioError`, and never answer at once. */
+  spoil(offset: number, length: number): void;
   /** Operations of this name wait until the returned function is called. */
   hold(op: string): () => void;
 }
@@ -37,6 +39,7 @@ export function testDisk(options: TestDiskOptions = {}): TestDisk {
   const calls: string[] = [];
   const failures = new Map<string, Error>();
   const gates = new Map<string, Promise<void>>();
+  const spoilt: { readonly offset: number; readonly length: number }[] = [];
 
   const setKind: TestDisk['setKind'] = (offset, length, kind, depth = kind === 'hole' ? 0 : 1) => {
     for (let index = Math.floor(offset / blockSize); index * blockSize < offset + length; index++) {
@@ -56,6 +59,8 @@ export function testDisk(options: TestDiskOptions = {}): TestDisk {
     while (blocks[index]?.kind === kind && blocks[index]?.depth === depth) index++;
     return { offset, length: Math.min(limit, Math.min(index * blockSize, size) - offset), kind, depth };
   };
+  const isSpoilt = (offset: number, length: number): boolean =>
+    spoilt.some((bad) => offset < bad.offset + bad.length && bad.offset < offset + length);
   const isQuick = (op: string): boolean => !options.slow && !failures.has(op) && !gates.has(op);
 
   const device: BlockDevice = {
@@ -63,11 +68,13 @@ export function testDisk(options: TestDiskOptions = {}): TestDisk {
     caps: { blockSize, zero: 'native', discard: 'native' },
     read: async (into, offset) => {
       await enter('read', `${offset}+${into.length}`);
+      if (isSpoilt(offset, into.length)) throw ioError;
       into.set(bytes.subarray(offset, offset + into.length));
     },
     tryRead: (into, offset) => {
-      if (isQuick('read')) into.set(bytes.subarray(offset, offset + into.length));
-      return isQuick('read');
+      const isThere = isQuick('read') && !isSpoilt(offset, into.length);
+      if (isThere) into.set(bytes.subarray(offset, offset + into.length));
+      return isThere;
     },
     extentAt: async (offset, limit) => {
       await enter('extentAt', `${offset}`);
@@ -97,6 +104,7 @@ export function testDisk(options: TestDiskOptions = {}): TestDisk {
       if (error) failures.set(op, error);
       else failures.delete(op);
     },
+    spoil: (offset, length) => void spoilt.push({ offset, length }),
     hold: (op) => {
       let open: () => void = () => undefined;
       gates.set(
