@@ -18,6 +18,8 @@ export const handshakeTimeoutMs = 10_000;
 
 /** Connections that are served at the same time, unless the caller says otherwise. */
 export const defaultConnections = 100;
+/** Of them, those of one TCP address, unless the caller says otherwise. */
+export const connectionsPerAddress = 32;
 /** Connections that are accepted and wait for one of those to end, as in a listen queue. */
 export const waitingConnections = 128;
 

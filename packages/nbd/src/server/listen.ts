@@ -9,12 +9,14 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { BlockDevice } from '@strata/block';
 import { TlsAcceptor } from '../tls/accept.ts';
 import type { ServerTls } from '../tls/credentials.ts';
+import { Admission } from './admission.ts';
 import { Budget } from './budget.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import { Counters } from './counters.ts';
 import { type Export, type ServedExport, servedExport } from './export.ts';
 import {
+  connectionsPerAddress,
   defaultConnections,
   globalBudget,
   handshakeTimeoutMs,
@@ -51,6 +53,11 @@ export interface ListenOptions {
   readonly address: ListenAddress;
   /** Clients that are served at a time, 100 if not given; more wait. With 1, clients are not told that they may connect often. */
   readonly maxConnections?: number;
+  /**
+   * Of them, clients of one TCP address (IPv6: of one network of 64 bits); more wait. If not given it is 32, or
+   * `maxConnections` where that is given.
+   */
+  readonly maxConnectionsPerAddress?: number;
   /** Not given: everything is plain text. */
   readonly tls?: ServerTls;
   /** How long a client may take to choose an export; 10 s if not given. */
@@ -101,7 +108,6 @@ class RunningServer implements NbdServer, ConnectionHost {
   readonly handshakeTimeoutMs: number;
   readonly resources: ConnectionHost['resources'];
   readonly tls: TlsAcceptor | undefined;
-  readonly #maxConnections: number;
   readonly #stalledMs: number;
   readonly #server: Server;
   readonly observer: ServerObserver;
@@ -109,7 +115,7 @@ class RunningServer implements NbdServer, ConnectionHost {
   /** Of clients that have left, by export. */
   readonly #counted = new Map<string, Counters>();
   #clients = 0;
-  readonly #waiting: Socket[] = [];
+  readonly #admission: Admission;
   #address: ServerAddress | undefined;
   #removeSocket: () => Promise<void> = async () => undefined;
   #stallCheck: NodeJS.Timeout | undefined;
@@ -119,10 +125,15 @@ class RunningServer implements NbdServer, ConnectionHost {
   constructor(options: ListenOptions) {
     this.exports = new Map(options.exports.map((offered) => [offered.name, servedExport(offered)]));
     if (this.exports.size !== options.exports.length) throw new RangeError('two exports have one name');
-    this.#maxConnections = options.maxConnections ?? defaultConnections;
+    const all = options.maxConnections ?? defaultConnections;
+    const perAddress = options.maxConnectionsPerAddress ?? options.maxConnections ?? connectionsPerAddress;
+    this.#admission = new Admission(
+      { all, perAddress, waiting: waitingConnections, waitingPerAddress: connectionsPerAddress },
+      (socket, leave) => this.#serve(socket, leave),
+    );
     this.#stalledMs = options.stalledMs ?? stalledMs;
     this.tls = options.tls && new TlsAcceptor(options.tls);
-    this.multiple = this.#maxConnections !== 1;
+    this.multiple = all !== 1 && perAddress !== 1;
     this.observer = options.observer ?? {};
     this.handshakeTimeoutMs = options.handshakeTimeoutMs ?? handshakeTimeoutMs;
     this.resources = {
@@ -138,7 +149,10 @@ class RunningServer implements NbdServer, ConnectionHost {
       noDelay: true,
       pauseOnConnect: true,
     });
-    this.#server.on('connection', (socket) => this.#accept(socket));
+    this.#server.on('connection', (socket) => {
+      socket.on('error', () => undefined);
+      this.#admission.arrived(socket);
+    });
   }
 
   async open(address: ListenAddress): Promise<void> {
@@ -208,7 +222,7 @@ class RunningServer implements NbdServer, ConnectionHost {
     });
     this.#server.close();
     clearInterval(this.#stallCheck);
-    for (const socket of this.#waiting.splice(0)) socket.destroy();
+    this.#admission.close();
     for (const connection of this.#served) connection.stop();
     await this.#removeSocket();
     // What lies in the sockets by now has been received as well: it is read, and answered.
@@ -230,22 +244,14 @@ class RunningServer implements NbdServer, ConnectionHost {
     if (failed) throw failed.reason;
   }
 
-  #accept(socket: Socket): void {
-    socket.on('error', () => undefined);
-    if (this.#served.size < this.#maxConnections) this.#serve(socket);
-    else if (this.#waiting.length < waitingConnections) this.#waiting.push(socket);
-    else socket.destroy();
-  }
-
-  #serve(socket: Socket): void {
+  #serve(socket: Socket, leave: () => void): void {
     const connection = new Connection(socket, this, ++this.#clients);
     this.#served.add(connection);
     void connection.settled.then(() => {
       this.#served.delete(connection);
       this.#keepFigures(connection);
       this.observer.left?.(connection);
-      const next = this.#waiting.shift();
-      if (next) this.#serve(next);
+      leave();
     });
   }
 
@@ -259,7 +265,7 @@ class RunningServer implements NbdServer, ConnectionHost {
   /** Cuts off who holds memory or a place that others wait for, and moves nothing. */
   #cutStalled(): void {
     const { wanted } = this.resources.budget;
-    const crowded = this.#waiting.length > 0;
+    const crowded = this.#admission.isCrowded;
     for (const connection of this.#served) {
       const isStill = connection.countStill() >= stalledChecks;
       const isCostly = (wanted && connection.owed > 0) || (crowded && connection.held > 0);

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import { isDiskError } from '@strata/block';
 import { listen } from '../../src/server/listen.ts';
-import { rawClient } from './raw-client.ts';
+import { rawClient, rawClientOn } from './raw-client.ts';
 import { greeting, option, reply, request, serving, simple, takeReplies } from './serving.ts';
 import { ioError, testDisk } from './test-disk.ts';
 
@@ -239,4 +241,29 @@ test('closing answers what had been sent before, also what nobody had read yet',
   }
   await closed;
   await serve[Symbol.asyncDispose]();
+});
+
+// Other systems than Linux have one loopback address only.
+const isLinux = { skip: process.platform === 'linux' ? false : 'needs a second loopback address' };
+
+test('clients of one TCP address have their share of the places, and others theirs', isLinux, async () => {
+  await using serve = await serving({
+    ...oneExport(),
+    address: { port: 0, host: '127.0.0.1' },
+    maxConnectionsPerAddress: 2,
+  });
+  const { port } = serve.server.address as { port: number };
+  const from = async (localAddress: string) => {
+    const socket = connect({ port, host: '127.0.0.1', localAddress });
+    await once(socket, 'connect');
+    return rawClientOn(socket);
+  };
+  await using one = await from('127.0.0.1');
+  await using two = await from('127.0.0.1');
+  await using third = await from('127.0.0.1');
+  await using other = await from('127.0.0.2');
+  for (const client of [one, two, other]) await client.expect(greeting);
+  assert.equal(serve.server.connections, 3);
+  one.socket.destroy();
+  await third.expect(greeting);
 });
