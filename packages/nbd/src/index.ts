@@ -22,3 +22,4 @@ export {
 export type { ClientReport, ExportFigures, ServerObserver } from './server/observer.ts';
 export type { ClientTls, PskCredentials, ServerTls, X509Credentials } from './tls/credentials.ts';
 export { readCertificateFolder, readKeyFile, readKeyFolder } from './tls/folder.ts';
+export { parsePriority, type TlsPolicy } from './tls/priority.ts';

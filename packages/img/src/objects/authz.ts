@@ -1,5 +1,5 @@
 /**
- * `authz-simple` and `authz-list-file`: whom a TLS server lets in, by the name in the certificate or the name of the key.
+ * `authz-simple`, `authz-list` and `authz-list-file`: whom a TLS server lets in, by the name in the certificate or the name of the key.
  *
  * Spec: QEMU System Emulation User's Guide, "Authorization services"
  */
@@ -9,12 +9,15 @@ import { CommandError } from '../report.ts';
 import { parseJsonText } from '../typed/json-text.ts';
 import { isMembers, type Members, type Value } from '../typed/value.ts';
 import type { ObjectKind } from './kinds.ts';
-import type { Objects, Property } from './objects.ts';
+import type { Objects, Property, UserObject } from './objects.ts';
 
 /** No list is longer. */
 const longestFile = 1024 * 1024;
 
 type Judge = (name: string) => boolean;
+
+const policies = ['allow', 'deny'] as const;
+const formats = ['exact', 'glob'] as const;
 
 /** One name. */
 export const authzSimple: ObjectKind = {
@@ -22,7 +25,13 @@ export const authzSimple: ObjectKind = {
   check: ({ properties }) => void required(properties, 'identity'),
 };
 
-/** Rules in a file: the first that fits a name decides. */
+/** Rules: the first that fits a name decides, and `policy` where none does. */
+export const authzList: ObjectKind = {
+  properties: { policy: policies, rules: 'list' },
+  check: (object) => void judgeOf(object.properties, object.isJson),
+};
+
+/** Rules in a file of JSON. */
 export const authzListFile: ObjectKind = {
   properties: { filename: 'string', refresh: 'boolean' },
   check: ({ properties }) => void readList(required(properties, 'filename')),
@@ -35,17 +44,18 @@ export const authzListFile: ObjectKind = {
 export function authorization(objects: Objects, id: string): NonNullable<ServerTls['authorize']> {
   const object = objects.find(id);
   if (object === undefined) throw new CommandError(`No authorization object with id '${id}'`);
-  const judge = judges[object.type]?.(object.properties);
+  const judge = judges[object.type]?.(object);
   if (judge === undefined) throw new CommandError(`Object with id '${id}' does not authorize clients`);
   return (name) => name !== undefined && judge(name);
 }
 
-const judges: Readonly<Record<string, (properties: ReadonlyMap<string, Property>) => Judge>> = {
-  'authz-simple': (properties) => {
+const judges: Readonly<Record<string, (object: UserObject) => Judge>> = {
+  'authz-list': ({ properties, isJson }) => judgeOf(properties, isJson),
+  'authz-simple': ({ properties }) => {
     const identity = required(properties, 'identity');
     return (name) => name === identity;
   },
-  'authz-list-file': (properties) => {
+  'authz-list-file': ({ properties }) => {
     const path = required(properties, 'filename');
     const read = readList(path);
     if (properties.get('refresh') === false) return read;
@@ -72,7 +82,7 @@ function readList(path: string): Judge {
     if (statSync(path).size > longestFile) throw new Error('it is longer than 1 MiB');
     const list = parseJsonText(readFileSync(path, 'utf8'));
     if (!isMembers(list)) throw new Error('it does not hold a JSON object');
-    return judgeOf(list);
+    return judgeOf(list, true);
   } catch (error) {
     throw new CommandError(`Unable to read the access list ${path}: ${(error as Error).message}`, {
       cause: error,
@@ -80,28 +90,54 @@ function readList(path: string): Judge {
   }
 }
 
-function judgeOf(list: Members): Judge {
+/** @throws {CommandError} in QEMU's words; it names members of lists as JSON does, or as keys do */
+function judgeOf(list: Members, isJson: boolean): Judge {
   const rules = list.get('rules') ?? [];
-  if (!Array.isArray(rules)) throw new Error("'rules' is no list");
-  const judged = (rules as readonly Value[]).map((rule) => {
-    if (!isMembers(rule)) throw new Error('a rule is no object');
-    const match = rule.get('match');
-    if (typeof match !== 'string') throw new Error("a rule has no 'match'");
-    const format = wordOf(rule, 'format', ['exact', 'glob'], 'exact');
-    const pattern = format === 'glob' ? globOf(match) : undefined;
-    return {
-      fits: (name: string) => pattern?.test(name) ?? name === match,
-      lets: wordOf(rule, 'policy', ['allow', 'deny'], undefined) === 'allow',
-    };
-  });
-  const otherwise = wordOf(list, 'policy', ['allow', 'deny'], 'deny') === 'allow';
-  return (name) => judged.find(({ fits }) => fits(name))?.lets ?? otherwise;
+  if (!Array.isArray(rules)) throw wrongType('rules', 'array');
+  const judged = (rules as readonly Value[]).map((rule, index) =>
+    readRule(rule, isJson ? `rules[${index}]` : `rules.${index}`),
+  );
+  const otherwise = wordOf(list, 'policy', policies, '') ?? 'deny';
+  return (name) => (judged.find(({ fits }) => fits(name))?.policy ?? otherwise) === 'allow';
 }
 
-function wordOf(members: Members, name: string, words: readonly string[], usual: string | undefined): string {
-  const word = members.get(name) ?? usual;
-  if (typeof word === 'string' && words.includes(word)) return word;
-  throw new Error(`'${name}' is none of ${words.join(' and ')}`);
+interface Rule {
+  readonly policy: (typeof policies)[number];
+  fits(name: string): boolean;
+}
+
+function readRule(rule: Value, where: string): Rule {
+  if (!isMembers(rule)) throw wrongType(where, 'object');
+  const match = rule.get('match');
+  if (match === undefined) throw new CommandError(`Parameter '${where}.match' is missing`);
+  if (typeof match !== 'string') throw wrongType(`${where}.match`, 'string');
+  const policy = wordOf(rule, 'policy', policies, `${where}.`);
+  if (policy === undefined) throw new CommandError(`Parameter '${where}.policy' is missing`);
+  const isGlob = wordOf(rule, 'format', formats, `${where}.`) === 'glob';
+  for (const name of rule.keys()) {
+    if (['match', 'policy', 'format'].includes(name)) continue;
+    throw new CommandError(`Parameter '${where}.${name}' is unexpected`);
+  }
+  const pattern = isGlob ? globOf(match) : undefined;
+  return { policy, fits: (name) => pattern?.test(name) ?? name === match };
+}
+
+function wordOf<Word extends string>(
+  members: Members,
+  name: string,
+  words: readonly Word[],
+  where: string,
+): Word | undefined {
+  const value = members.get(name);
+  if (value === undefined) return undefined;
+  if (typeof value !== 'string') throw wrongType(where + name, 'string');
+  const word = words.find((each) => each === value);
+  if (word === undefined) throw new CommandError(`Parameter '${name}' does not accept value '${value}'`);
+  return word;
+}
+
+function wrongType(where: string, expected: string): CommandError {
+  return new CommandError(`Invalid parameter type for '${where}', expected: ${expected}`);
 }
 
 /** As fnmatch: `*` and `?` stand for anything. */

@@ -3,8 +3,8 @@
  */
 import type { Objects, UserObject } from './objects.ts';
 
-/** What a property takes: any text, a switch, a whole number, or one of some words. */
-export type PropertyType = 'string' | 'boolean' | 'integer' | readonly string[];
+/** What a property takes: any text, a switch, a whole number, a list, or one of some words. */
+export type PropertyType = 'string' | 'boolean' | 'integer' | 'list' | readonly string[];
 
 /** A kind of object. */
 export interface ObjectKind {
@@ -23,6 +23,7 @@ export interface KnownKinds {
 
 /** Every kind, by the name that `--object` takes. */
 export const kinds: KnownKinds['kinds'] = {
+  'authz-list': async () => (await import('./authz.ts')).authzList,
   'authz-list-file': async () => (await import('./authz.ts')).authzListFile,
   'authz-simple': async () => (await import('./authz.ts')).authzSimple,
   secret: async () => (await import('./secret.ts')).secretKind,
@@ -32,7 +33,6 @@ export const kinds: KnownKinds['kinds'] = {
 
 /** Kinds that QEMU's tools know and that cannot be made here. */
 export const absentKinds: KnownKinds['absentKinds'] = new Set([
-  'authz-list',
   'authz-pam',
   'iothread',
   'main-loop',

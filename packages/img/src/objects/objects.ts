@@ -19,14 +19,16 @@ interface ObjectDefinition {
   readonly asksForHelp: boolean;
 }
 
-/** The value of a property. */
-export type Property = string | number | boolean;
+/** The value of a property; the members of a list are for its kind to judge. */
+export type Property = string | number | boolean | readonly Value[];
 
 /** An object. */
 export interface UserObject {
   readonly type: string;
   readonly id: string;
   readonly properties: ReadonlyMap<string, Property>;
+  /** It was written in JSON. */
+  readonly isJson: boolean;
 }
 
 /** The objects of one command line. */
@@ -109,7 +111,7 @@ function objectOf(type: string, kind: ObjectKind, definition: ObjectDefinition):
     const hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n";
     throw new CommandError("Parameter 'id' expects an identifier", { hint });
   }
-  return { type, id, properties };
+  return { type, id, properties, isJson: definition.isJson };
 }
 
 function textOf({ members, isJson }: ObjectDefinition, name: string): string {
@@ -142,19 +144,28 @@ function fromText(make: (text: string) => Property | undefined, expected: string
   };
 }
 
+const list: Read = (name, value) => {
+  if (Array.isArray(value)) return value;
+  throw new CommandError(`Invalid parameter type for '${name}', expected: array`);
+};
+
 const switches: ReadonlyMap<string, boolean> = new Map(
   (['on', 'yes', 'true', 'y'] as const)
     .map((word) => [word, true] as readonly [string, boolean])
     .concat((['off', 'no', 'false', 'n'] as const).map((word) => [word, false] as const)),
 );
 
-const readers: Readonly<Record<'json' | 'text', Readonly<Record<'string' | 'boolean' | 'integer', Read>>>> = {
+const readers: Readonly<
+  Record<'json' | 'text', Readonly<Record<'string' | 'boolean' | 'integer' | 'list', Read>>>
+> = {
   json: {
+    list,
     string: ofType('string', 'string'),
     boolean: ofType('boolean', 'boolean'),
     integer: ofType('number', 'integer'),
   },
   text: {
+    list,
     string: fromText((text) => text, 'a text'),
     boolean: fromText((text) => switches.get(text), "'on' or 'off'"),
     integer: fromText((text) => (/^\d+$/.test(text) ? Number(text) : undefined), 'integer'),
@@ -173,5 +184,5 @@ function helpOf(type: string, { properties }: ObjectKind): string {
 
 function helpWord(type: PropertyType): string {
   if (typeof type !== 'string') return type.join('|');
-  return { string: 'string', boolean: 'bool', integer: 'int' }[type];
+  return { string: 'string', boolean: 'bool', integer: 'int', list: 'list' }[type];
 }

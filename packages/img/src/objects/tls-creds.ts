@@ -1,7 +1,8 @@
 /**
  * `tls-creds-x509` and `tls-creds-psk`: who this end of a TLS connection is, read from one of QEMU's folders.
  *
- * Folders are read when the object is made, so that what is missing is told before anything else happens.
+ * Folders are read when the object is made, so that what is missing is told before anything else happens; secrets that
+ * they need must have been defined before.
  *
  * Spec: QEMU System Emulation User's Guide, "TLS setup for network services"
  */
@@ -9,6 +10,7 @@ import { DiskError, isDiskError } from '@strata/block';
 import {
   type ClientTls,
   type PskCredentials,
+  parsePriority,
   readCertificateFolder,
   readKeyFolder,
   type ServerTls,
@@ -17,6 +19,7 @@ import {
 import { CommandError } from '../report.ts';
 import type { ObjectKind } from './kinds.ts';
 import type { Objects, UserObject } from './objects.ts';
+import { passphraseOf } from './secret.ts';
 
 /** QEMU's word for a client that was given no name. */
 const defaultUser = 'qemu';
@@ -31,14 +34,14 @@ const common = {
 /** Certificates. */
 export const tlsCredsX509: ObjectKind = {
   properties: { ...common, passwordid: 'string', 'sanity-check': 'boolean' },
-  check: (object) => void judged(() => credentialsOf(object)),
+  check: (object, others) => void judged(() => remember(object, others)),
 };
 
 /** Pre-shared keys. */
 export const tlsCredsPsk: ObjectKind = {
   properties: { ...common, username: 'string' },
-  check: (object) => {
-    const { keys } = judged(() => credentialsOf(object)) as PskCredentials;
+  check: (object, others) => {
+    const { keys } = judged(() => remember(object, others)) as PskCredentials;
     const user = userOf(object);
     if (endpointOf(object) === 'server' || keys.has(user)) return;
     const file = `${object.properties.get('dir')}/keys.psk`;
@@ -85,16 +88,37 @@ function userOf({ properties }: UserObject): string {
   return String(properties.get('username') ?? defaultUser);
 }
 
-function credentialsOf(object: UserObject): X509Credentials | PskCredentials {
+type Credentials = X509Credentials | PskCredentials;
+
+/** What objects stand for. */
+const known = new WeakMap<UserObject, Credentials>();
+
+function credentialsOf(object: UserObject): Credentials {
+  const found = known.get(object);
+  if (found === undefined) throw new TypeError(`the credentials '${object.id}' were not read`);
+  return found;
+}
+
+/** Reads the credentials of an object that is being made. */
+function remember(object: UserObject, others: Objects): Credentials {
+  const credentials = read(object, others);
+  known.set(object, credentials);
+  return credentials;
+}
+
+function read(object: UserObject, others: Objects): Credentials {
   const { properties, type } = object;
-  for (const name of ['priority', 'passwordid']) {
-    if (properties.has(name)) {
-      throw new DiskError('not-supported', `property '${name}' of ${type} is not supported`);
-    }
-  }
   const folder = properties.get('dir');
   if (typeof folder !== 'string') throw new DiskError('invalid', "Missing 'dir' property value");
-  return type === 'tls-creds-psk' ? readKeyFolder(folder) : readCertificateFolder(folder, endpointOf(object));
+  const secret = properties.get('passwordid');
+  const passphrase =
+    typeof secret === 'string' ? Buffer.from(passphraseOf(others, secret)).toString() : undefined;
+  const credentials =
+    type === 'tls-creds-psk'
+      ? readKeyFolder(folder)
+      : readCertificateFolder(folder, endpointOf(object), passphrase);
+  const priority = properties.get('priority');
+  return typeof priority === 'string' ? { ...credentials, policy: parsePriority(priority) } : credentials;
 }
 
 /** What is wrong with an object ends the command. */

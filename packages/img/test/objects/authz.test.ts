@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { temporaryFolder } from '@strata/testkit';
+import { requires, run, temporaryFolder } from '@strata/testkit';
 import { authorization } from '../../src/objects/authz.ts';
 import { makeObjects } from '../../src/objects/objects.ts';
 import { CommandError } from '../../src/report.ts';
@@ -45,6 +45,51 @@ test('the first rule of a list that fits decides', async () => {
     undefined,
   ].map(judge);
   assert.deepEqual(judged, [true, false, true, false, true, true, false, false]);
+});
+
+test('the rules of a list stand on the command line as well', async () => {
+  const rules = list.rules.map(
+    ({ match, policy, format }, index) =>
+      `rules.${index}.match=${match},rules.${index}.policy=${policy},rules.${index}.format=${format}`,
+  );
+  const objects = await makeObjects([
+    `authz-list,id=a,policy=deny,${rules.join(',')}`,
+    JSON.stringify({ 'qom-type': 'authz-list', id: 'b', ...list }),
+    'authz-list,id=c,policy=allow,rules.0.match=CN=fred,,O=x,rules.0.policy=deny',
+    'authz-list,id=d',
+  ]);
+  const names = ['CN=fred', 'CN=freddy', 'CN=dan', 'CN=dann', 'CN=daniel', 'CN=fred,O=x', undefined];
+  const judged = (id: string) => names.map(authorization(objects, id));
+  assert.deepEqual(judged('a'), [true, false, true, false, true, false, false]);
+  assert.deepEqual(judged('b'), judged('a'));
+  assert.deepEqual(judged('c'), [true, true, true, true, true, false, false]);
+  assert.deepEqual(judged('d'), [false, false, false, false, false, false, false]);
+});
+
+test('a list that is wrong is refused in the words of qemu-img', requires('qemu-img'), async () => {
+  for (const definition of [
+    'authz-list,id=a,rules.0.match=x',
+    'authz-list,id=a,rules.0.policy=allow',
+    'authz-list,id=a,rules.0.match=x,rules.0.policy=maybe',
+    'authz-list,id=a,policy=maybe',
+    'authz-list,id=a,rules=x',
+    'authz-list,id=a,rules.a=x',
+    'authz-list,id=a,rules.0=x',
+    'authz-list,id=a,rules.1.match=x',
+    'authz-list,id=a,rules.0.match=x,rules.0.policy=allow,rules.0.format=re',
+    'authz-list,id=a,rules.0.match=x,rules.0.policy=allow,rules.0.foo=1',
+    '{"qom-type":"authz-list","id":"a","rules":[{"match":1,"policy":"allow"}]}',
+    '{"qom-type":"authz-list","id":"a","rules":[{"policy":"allow"}]}',
+    '{"qom-type":"authz-list","id":"a","rules":[1]}',
+    '{"qom-type":"authz-list","id":"a","rules":{}}',
+  ]) {
+    const { stderr } = await run('qemu-img', ['info', '--object', definition, '/nowhere']);
+    await assert.rejects(makeObjects([definition]), (error) => {
+      assert.ok(error instanceof CommandError);
+      assert.equal(`qemu-img: ${error.message}`, stderr.split('\n')[0], definition);
+      return true;
+    });
+  }
 });
 
 test('a list that changes is read anew, unless that is switched off; one that is gone lets nobody in', async () => {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { rm } from 'node:fs/promises';
+import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { MemoryDevice } from '@strata/block';
+import { isDiskError, MemoryDevice } from '@strata/block';
 import { listen } from '@strata/nbd';
-import { requires, run, type TemporaryFolder, temporaryFolder, tlsFolder } from '@strata/testkit';
+import { requires, run, runOk, type TemporaryFolder, temporaryFolder, tlsFolder } from '@strata/testkit';
 import { makeObjects } from '../../src/objects/objects.ts';
 import { clientTls, serverTls } from '../../src/objects/tls-creds.ts';
 import { CommandError } from '../../src/report.ts';
@@ -65,6 +65,85 @@ describe('TLS credentials', requires('openssl', 'qemu-img'), () => {
     ]);
     const asked = ['a', 'b', 'c'].map((id) => serverTls(objects, id, undefined).clientCertificates);
     assert.deepEqual(asked, ['required', 'none', 'none']);
+  });
+
+  test('take an enciphered key with the secret that opens it, and no other', async () => {
+    const sealed = folder.file('sealed');
+    await cp(dir, sealed, { recursive: true });
+    const key = join(sealed, 'server-key.pem');
+    await runOk('openssl', [
+      'pkey',
+      '-aes256',
+      '-passout',
+      'pass:open sesame',
+      '-in',
+      join(dir, 'server-key.pem'),
+      '-out',
+      key,
+    ]);
+    const definition = `tls-creds-x509,id=t,endpoint=server,dir=${sealed}`;
+    const objects = await makeObjects(['secret,id=s,data=open sesame', `${definition},passwordid=s`]);
+    await using server = await listen({
+      exports: [{ name: '', device: new MemoryDevice(1024 * 1024) }],
+      address: { path: folder.file('sealed.sock') },
+      tls: serverTls(objects, 't', undefined),
+    });
+    const { path } = server.address as { path: string };
+    const uri = `nbds+unix:///?socket=${path}&tls-certificates=${dir}`;
+    assert.equal((await runImg(['info', '-f', 'raw', uri])).status, 0);
+    const wrong = await makeObjects(['secret,id=s,data=close sesame', `${definition},passwordid=s`]);
+    for (const { objects: made, id } of [
+      { objects: wrong, id: 't' },
+      { objects: await makeObjects([definition]), id: 't' },
+    ]) {
+      const listening = listen({
+        exports: [{ name: '', device: new MemoryDevice(512) }],
+        address: { path: folder.file('never.sock') },
+        tls: serverTls(made, id, undefined),
+      });
+      await assert.rejects(listening, (error) => isDiskError(error, 'invalid'));
+    }
+    await assert.rejects(makeObjects([`${definition},passwordid=nope`]), /No secret with id 'nope'/);
+  });
+
+  test('keep to the priority that they are given', async () => {
+    for (const [priority, status] of [
+      ['NORMAL', 0],
+      ['NORMAL:-VERS-TLS1.3', 0],
+      ['NORMAL:-VERS-TLS1.2', 1],
+      ['SECURE128', 0],
+    ] as const) {
+      const objects = await makeObjects([
+        `tls-creds-x509,id=t,endpoint=server,dir=${dir},verify-peer=off,priority=${priority}`,
+      ]);
+      const path = folder.file(`priority-${priority.replaceAll(':', '')}`);
+      await using _server = await listen({
+        exports: [{ name: '', device: new MemoryDevice(1024 * 1024) }],
+        address: { path },
+        tls: serverTls(objects, 't', undefined),
+      });
+      // A client of QEMU that speaks TLS 1.2 alone.
+      const client = `tls-creds-x509,id=t,dir=${dir},priority=NORMAL:-VERS-ALL:+VERS-TLS1.2`;
+      const options = `driver=raw,file.driver=nbd,file.path=${path},file.tls-creds=t,file.tls-hostname=localhost`;
+      const words = ['info', '--object', client, '--image-opts', options];
+      assert.equal((await run('qemu-img', words)).status, status, priority);
+      const ours = await runImg(words);
+      assert.equal(ours.status, status, `${priority}: ${ours.stderr}`);
+    }
+    // The keys of the test have 128 bits of security.
+    const strict = await makeObjects([`tls-creds-x509,id=t,endpoint=server,dir=${dir},priority=SECURE192`]);
+    await assert.rejects(
+      listen({
+        exports: [{ name: '', device: new MemoryDevice(512) }],
+        address: { path: folder.file('never.sock') },
+        tls: serverTls(strict, 't', undefined),
+      }),
+      (error) => isDiskError(error, 'invalid') && /too small/.test(error.message),
+    );
+    await assert.rejects(
+      makeObjects([`tls-creds-x509,id=t,dir=${dir},priority=NORMAL:%COMPAT`]),
+      /'%COMPAT' in the TLS priority 'NORMAL:%COMPAT' is not supported/,
+    );
   });
 
   test('let every verb read an export behind TLS: by --object, and by an nbds URI', async () => {

@@ -10,6 +10,7 @@
 import { constants } from 'node:crypto';
 import { createSecureContext, type SecureContextOptions } from 'node:tls';
 import { DiskError } from '@strata/block';
+import type { TlsPolicy } from './priority.ts';
 
 /** Certificates. All texts are PEM. */
 export interface X509Credentials {
@@ -19,7 +20,17 @@ export interface X509Credentials {
   /** What the authorities have revoked; needed for each of them if given. */
   readonly revoked?: string | undefined;
   /** One's own; a server needs it, a client only where servers ask. */
-  readonly identity?: { readonly certificate: string; readonly key: string } | undefined;
+  readonly identity?: Identity | undefined;
+  /** Not given: all that is safe. */
+  readonly policy?: TlsPolicy | undefined;
+}
+
+/** A certificate and what proves that it is one's own. */
+export interface Identity {
+  readonly certificate: string;
+  readonly key: string;
+  /** Of a key that is enciphered. */
+  readonly passphrase?: string | undefined;
 }
 
 /** Keys that both ends know. */
@@ -27,6 +38,8 @@ export interface PskCredentials {
   readonly type: 'psk';
   /** By user name. */
   readonly keys: ReadonlyMap<string, Uint8Array>;
+  /** As with certificates. */
+  readonly policy?: TlsPolicy | undefined;
 }
 
 /** How a server speaks TLS. */
@@ -84,7 +97,7 @@ export function contextOptions(credentials: X509Credentials | PskCredentials): S
   const options: SecureContextOptions = {
     minVersion: 'TLSv1.2',
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
-    ...(credentials.type === 'psk' ? keyOptions() : certificateOptions(credentials)),
+    ...(credentials.type === 'psk' ? keyOptions(credentials) : certificateOptions(credentials)),
   };
   try {
     createSecureContext(options);
@@ -94,16 +107,39 @@ export function contextOptions(credentials: X509Credentials | PskCredentials): S
   return options;
 }
 
-/** No authority is trusted, so a certificate is never taken for a key. */
-function keyOptions(): SecureContextOptions {
-  return { ciphers: keyCiphers.join(':'), ca: [] };
+/** By the names that priorities have for them. */
+const recordCiphers: Readonly<Record<string, RegExp>> = {
+  'AES-128-GCM': /AES_?128[-_]GCM/,
+  'AES-256-GCM': /AES_?256[-_]GCM/,
+  'CHACHA20-POLY1305': /CHACHA20/,
+  'AES-128-CBC': /AES128-CBC/,
+};
+
+/** What may be agreed on, of what is offered. */
+function agreeable(offered: readonly string[], policy: TlsPolicy | undefined): SecureContextOptions {
+  if (policy === undefined) return { ciphers: offered.join(':') };
+  const { minVersion, maxVersion, securityLevel } = policy;
+  const allowed = offered.filter((name) =>
+    Array.from(policy.ciphers).some((cipher) => recordCiphers[cipher]?.test(name)),
+  );
+  if (allowed.length === 0)
+    throw new DiskError('invalid', 'the TLS priority allows no cipher that fits the credentials');
+  const level = securityLevel === undefined ? [] : [`@SECLEVEL=${securityLevel}`];
+  return { minVersion, maxVersion, ciphers: [...allowed, ...level].join(':') };
 }
 
-function certificateOptions({ authorities, revoked, identity }: X509Credentials): SecureContextOptions {
+/** No authority is trusted, so a certificate is never taken for a key. */
+function keyOptions({ policy }: PskCredentials): SecureContextOptions {
+  return { ...agreeable(keyCiphers, policy), ca: [] };
+}
+
+function certificateOptions(credentials: X509Credentials): SecureContextOptions {
+  const { authorities, revoked, identity, policy } = credentials;
   return {
-    ciphers: certificateCiphers.join(':'),
+    ...agreeable(certificateCiphers, policy),
     ...(authorities !== undefined && { ca: authorities }),
     ...(revoked !== undefined && { crl: revoked }),
     ...(identity !== undefined && { cert: identity.certificate, key: identity.key }),
+    ...(identity?.passphrase !== undefined && { passphrase: identity.passphrase }),
   };
 }

@@ -18,14 +18,19 @@ const longestFile = 1024 * 1024;
  * Certificates of one end. The authorities are always needed, a server's own certificate too, a client's is taken if
  * it is there, and so is the list of those that were revoked.
  *
+ * @param passphrase of the key, if it is enciphered
  * @throws {DiskError} not-found, denied, io for a file; limit for one that is too long
  */
-export function readCertificateFolder(folder: string, endpoint: 'server' | 'client'): X509Credentials {
+export function readCertificateFolder(
+  folder: string,
+  endpoint: 'server' | 'client',
+  passphrase?: string,
+): X509Credentials {
   const authorities = read(join(folder, 'ca-cert.pem'));
   const revoked = readIfThere(join(folder, 'ca-crl.pem'));
   const certificatePath = join(folder, `${endpoint}-cert.pem`);
   const certificate = endpoint === 'server' ? read(certificatePath) : readIfThere(certificatePath);
-  const identity = certificate && { certificate, key: read(join(folder, `${endpoint}-key.pem`)) };
+  const identity = certificate && { certificate, key: read(join(folder, `${endpoint}-key.pem`)), passphrase };
   return { type: 'x509', authorities, revoked, identity: identity || undefined };
 }
 
