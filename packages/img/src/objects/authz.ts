@@ -28,7 +28,7 @@ export const authzSimple: ObjectKind = {
 /** Rules: the first that fits a name decides, and `policy` where none does. */
 export const authzList: ObjectKind = {
   properties: { policy: policies, rules: 'list' },
-  check: (object) => void judgeOf(object.properties, object.isJson),
+  check: ({ properties }, _others, { isJson }) => void judgeOf(properties, isJson),
 };
 
 /** Rules in a file of JSON. */
@@ -50,7 +50,7 @@ export function authorization(objects: Objects, id: string): NonNullable<ServerT
 }
 
 const judges: Readonly<Record<string, (object: UserObject) => Judge>> = {
-  'authz-list': ({ properties, isJson }) => judgeOf(properties, isJson),
+  'authz-list': ({ properties }) => judgeOf(properties, false),
   'authz-simple': ({ properties }) => {
     const identity = required(properties, 'identity');
     return (name) => name === identity;

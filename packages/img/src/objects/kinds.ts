@@ -10,8 +10,12 @@ export type PropertyType = 'string' | 'boolean' | 'integer' | 'list' | readonly 
 export interface ObjectKind {
   /** What it can be told, under QEMU's names. */
   readonly properties: Readonly<Record<string, PropertyType>>;
-  /** Judges an object as it is made; `others` are those made before it. @throws {CommandError} */
-  check?(object: UserObject, others: Objects): void;
+  /**
+   * Judges an object as it is made; `others` are those made before it.
+   * @param written how it was written, for errors
+   * @throws {CommandError}
+   */
+  check?(object: UserObject, others: Objects, written: { readonly isJson: boolean }): void;
 }
 
 /** The kinds there are. */

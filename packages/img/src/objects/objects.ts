@@ -27,8 +27,6 @@ export interface UserObject {
   readonly type: string;
   readonly id: string;
   readonly properties: ReadonlyMap<string, Property>;
-  /** It was written in JSON. */
-  readonly isJson: boolean;
 }
 
 /** The objects of one command line. */
@@ -89,7 +87,7 @@ export async function makeObjects(
     }
     const kind = await load();
     const object = objectOf(type, kind, definition);
-    kind.check?.(object, objects);
+    kind.check?.(object, objects, definition);
     if (made.has(object.id)) {
       throw new CommandError(`attempt to add duplicate property '${object.id}' to object (type 'container')`);
     }
@@ -111,7 +109,7 @@ function objectOf(type: string, kind: ObjectKind, definition: ObjectDefinition):
     const hint = "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.\n";
     throw new CommandError("Parameter 'id' expects an identifier", { hint });
   }
-  return { type, id, properties, isJson: definition.isJson };
+  return { type, id, properties };
 }
 
 function textOf({ members, isJson }: ObjectDefinition, name: string): string {
