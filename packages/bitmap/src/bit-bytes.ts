@@ -3,7 +3,7 @@
  *
  * Spec: qcow2.txt, "Bitmap data"
  */
-import { allIn, allOut, type BitTree, leafAt, leafSize, putLeaf } from './bit-tree.ts';
+import { allIn, allOut, type BitTree, leafAt, leafSize, type MemoryRoom, putLeaf } from './bit-tree.ts';
 
 const leafBytes = leafSize / 8;
 
@@ -27,12 +27,13 @@ export function withBytes(
   first: number,
   bytes: Uint8Array,
   count: number,
+  room: MemoryRoom,
 ): BitTree {
   let result = tree;
   for (let at = 0; at < bytes.length && first + at * 8 < count; at += leafBytes) {
     const start = first + at * 8;
     const words = readWords(bytes.subarray(at, at + leafBytes), count - start);
-    result = putLeaf(result, bits, start, words);
+    result = putLeaf(result, bits, start, words, room);
   }
   return result;
 }

@@ -14,12 +14,23 @@ export const allIn = 1;
 /** A part of the set. Arrays are changed in place by `put`. */
 export type BitTree = typeof allOut | typeof allIn | Uint32Array | BitTree[];
 
+/**
+ * Bytes of memory that trees may still take; several may share one. A tree that finds none left grows coarser
+ * instead: numbers that it has no room to leave out are in.
+ */
+export interface MemoryRoom {
+  left: number;
+}
+
 const leafBits = 12;
 /** Numbers of a leaf. */
 export const leafSize = 2 ** leafBits;
 const branchBits = 8;
 const fanOut = 2 ** branchBits;
 const wordBits = 32;
+/** Bytes of memory, with what the engine adds to each. */
+const leafCost = leafSize / 8 + 160;
+const branchCost = fanOut * 8 + 48;
 
 /** How many bits a tree must have to hold the numbers below `count`. */
 export function treeBits(count: number): number {
@@ -29,23 +40,63 @@ export function treeBits(count: number): number {
 }
 
 /** The tree with `from` up to and without `to` put in or taken out. The old tree must not be used any more. */
-export function put(tree: BitTree, bits: number, from: number, to: number, state: 0 | 1): BitTree {
+export function put(
+  tree: BitTree,
+  bits: number,
+  from: number,
+  to: number,
+  state: 0 | 1,
+  room: MemoryRoom,
+): BitTree {
   if (tree === state || from >= to) return tree;
-  if (from === 0 && to === 2 ** bits) return state;
-  if (bits === leafBits) {
-    const words = tree instanceof Uint32Array ? tree : newLeaf(tree === allIn);
-    putBits(words, from, to, state);
-    return words.every((word) => word === (state === allIn ? 0xffffffff : 0)) ? state : words;
+  if (from === 0 && to === 2 ** bits) {
+    release(tree, room);
+    return state;
   }
-  const children = Array.isArray(tree) ? tree : new Array<BitTree>(fanOut).fill(tree as BitTree);
+  if (bits === leafBits) {
+    const words = tree instanceof Uint32Array ? tree : growLeaf(tree === allIn, room);
+    if (words === undefined) return allIn;
+    putBits(words, from, to, state);
+    const alike = state === allIn ? 0xffffffff : 0;
+    if (words[from >>> 5] !== alike || !words.every((word) => word === alike)) return words;
+    release(words, room);
+    return state;
+  }
+  const children = Array.isArray(tree) ? tree : growBranch(tree === allIn, room);
+  if (children === undefined) return allIn;
   const childBits = bits - branchBits;
   const span = 2 ** childBits;
-  for (let index = Math.floor(from / span); index * span < to; index++) {
+  const first = Math.floor(from / span);
+  for (let index = first; index * span < to; index++) {
     const start = index * span;
     const child = children[index] as BitTree;
-    children[index] = put(child, childBits, Math.max(from - start, 0), Math.min(to - start, span), state);
+    const [childFrom, childTo] = [Math.max(from - start, 0), Math.min(to - start, span)];
+    children[index] = put(child, childBits, childFrom, childTo, state, room);
   }
-  return children.every((child) => child === state) ? state : children;
+  return settled(children, children[first] as BitTree, room);
+}
+
+/** A branch, or the state of its children if all have `first`'s. */
+function settled(children: BitTree[], first: BitTree, room: MemoryRoom): BitTree {
+  if ((first !== allIn && first !== allOut) || !children.every((child) => child === first)) return children;
+  room.left += branchCost;
+  return first;
+}
+
+/** Gives the memory of a tree back, which must not be used any more. */
+export function release(tree: BitTree, room: MemoryRoom): void {
+  if (tree === allIn || tree === allOut) return;
+  room.left += tree instanceof Uint32Array ? leafCost : branchCost;
+  if (Array.isArray(tree)) for (const child of tree) release(child, room);
+}
+
+/** A tree of the same numbers that shares nothing with `tree`. */
+export function cloneTree(tree: BitTree, room: MemoryRoom): BitTree {
+  if (tree === allIn || tree === allOut) return tree;
+  const cost = tree instanceof Uint32Array ? leafCost : branchCost;
+  if (room.left < cost) return allIn;
+  room.left -= cost;
+  return tree instanceof Uint32Array ? tree.slice() : tree.map((child) => cloneTree(child, room));
 }
 
 /** The first number from `from` on that is in (or out); 2^bits if there is none. */
@@ -64,12 +115,21 @@ export function find(tree: BitTree, bits: number, from: number, state: 0 | 1): n
   return end;
 }
 
-/** How many numbers are in. */
-export function countIn(tree: BitTree, bits: number): number {
-  if (tree === allOut) return 0;
-  if (tree === allIn) return 2 ** bits;
-  if (tree instanceof Uint32Array) return tree.reduce((sum, word) => sum + onesIn(word), 0);
-  return tree.reduce<number>((sum, child) => sum + countIn(child, bits - branchBits), 0);
+/** How many of the numbers below `limit` are in. */
+export function countIn(tree: BitTree, bits: number, limit: number): number {
+  if (limit <= 0 || tree === allOut) return 0;
+  if (tree === allIn) return Math.min(2 ** bits, limit);
+  if (tree instanceof Uint32Array) {
+    return tree.reduce((sum, word, index) => {
+      const left = limit - index * wordBits;
+      return left <= 0 ? sum : sum + onesIn(left < wordBits ? word & maskOf(0, left) : word);
+    }, 0);
+  }
+  const childBits = bits - branchBits;
+  return tree.reduce<number>(
+    (sum, child, index) => sum + countIn(child, childBits, limit - index * 2 ** childBits),
+    0,
+  );
 }
 
 /** The leaf whose first number is `first`, a multiple of `leafSize`. Not to be changed. */
@@ -89,29 +149,69 @@ export function leafAt(
   return node;
 }
 
+/** A run of leaves that are alike, or one leaf that is not. */
+export interface LeafRun {
+  /** A multiple of `leafSize`. */
+  readonly first: number;
+  readonly leaves: number;
+  /** Words are not to be changed. */
+  readonly content: typeof allOut | typeof allIn | Uint32Array;
+}
+
+/** All leaves of a tree from the first on; neighbouring runs may be alike. */
+export function* leafRuns(tree: BitTree, bits: number, first = 0): Generator<LeafRun, void, undefined> {
+  if (!Array.isArray(tree)) {
+    yield { first, leaves: 2 ** (bits - leafBits), content: tree };
+    return;
+  }
+  const childBits = bits - branchBits;
+  for (const [index, child] of tree.entries())
+    yield* leafRuns(child, childBits, first + index * 2 ** childBits);
+}
+
 /**
  * The tree with the numbers of one leaf put in that `words` has, from `first` on, a multiple of `leafSize`. `words`
  * is kept; the old tree must not be used any more.
  */
-export function putLeaf(tree: BitTree, bits: number, first: number, words: Uint32Array): BitTree {
+export function putLeaf(
+  tree: BitTree,
+  bits: number,
+  first: number,
+  words: Uint32Array,
+  room: MemoryRoom,
+): BitTree {
   if (tree === allIn || words.every((word) => word === 0)) return tree;
   if (bits === leafBits) {
     if (tree instanceof Uint32Array) {
       for (let index = 0; index < words.length; index++)
         words[index] = (words[index] as number) | (tree[index] as number);
+      release(tree, room);
     }
-    return words.every((word) => word === 0xffffffff) ? allIn : words;
+    if (room.left < leafCost || words.every((word) => word === 0xffffffff)) return allIn;
+    room.left -= leafCost;
+    return words;
   }
-  const children = Array.isArray(tree) ? tree : new Array<BitTree>(fanOut).fill(allOut);
+  const children = Array.isArray(tree) ? tree : growBranch(false, room);
+  if (children === undefined) return allIn;
   const childBits = bits - branchBits;
   const index = Math.floor(first / 2 ** childBits);
-  const child = putLeaf(children[index] as BitTree, childBits, first - index * 2 ** childBits, words);
+  const child = putLeaf(children[index] as BitTree, childBits, first - index * 2 ** childBits, words, room);
   children[index] = child;
-  return child === allIn && children.every((each) => each === allIn) ? allIn : children;
+  return settled(children, child, room);
 }
 
-function newLeaf(isIn: boolean): Uint32Array {
+/** Undefined: there is no room. */
+function growLeaf(isIn: boolean, room: MemoryRoom): Uint32Array | undefined {
+  if (room.left < leafCost) return undefined;
+  room.left -= leafCost;
   return new Uint32Array(2 ** leafBits / wordBits).fill(isIn ? 0xffffffff : 0);
+}
+
+/** Undefined: there is no room. */
+function growBranch(isIn: boolean, room: MemoryRoom): BitTree[] | undefined {
+  if (room.left < branchCost) return undefined;
+  room.left -= branchCost;
+  return new Array<BitTree>(fanOut).fill(isIn ? allIn : allOut);
 }
 
 function putBits(words: Uint32Array, from: number, to: number, state: 0 | 1): void {

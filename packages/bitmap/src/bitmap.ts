@@ -7,11 +7,28 @@
  */
 import { checkRange, DiskError } from '@strata/block';
 import { bytesOf, withBytes } from './bit-bytes.ts';
-import { allIn, allOut, type BitTree, countIn, find, put, treeBits } from './bit-tree.ts';
+import {
+  allIn,
+  allOut,
+  type BitTree,
+  cloneTree,
+  countIn,
+  find,
+  type LeafRun,
+  leafRuns,
+  leafSize,
+  type MemoryRoom,
+  put,
+  release,
+  treeBits,
+} from './bit-tree.ts';
 
 /** In bytes; QEMU's and qcow2's bounds. */
 export const smallestGranularity = 512;
 export const largestGranularity = 2 ** 31;
+
+/** Bytes of memory that a bitmap may take that shares its room with no other, and the bitmaps of an image together. */
+export const mostMemory = 256 * 1024 * 1024;
 
 /** A run of dirty bytes. */
 export interface DirtyRange {
@@ -20,7 +37,10 @@ export interface DirtyRange {
   readonly length: number;
 }
 
-/** Dirty granules of a disk of a fixed size. A new bitmap is clean. */
+/**
+ * Dirty granules of a disk of a fixed size. A new bitmap is clean. What it takes of memory is bounded: one that has used
+ * up its room keeps runs of granules as dirty that it has no room to tell apart.
+ */
 export class DirtyBitmap {
   /** Of the disk, in bytes. */
   readonly size: number;
@@ -28,10 +48,14 @@ export class DirtyBitmap {
   readonly granularity: number;
   readonly #granules: number;
   readonly #bits: number;
+  readonly #room: MemoryRoom;
   #tree: BitTree = allOut;
 
-  /** @throws {DiskError} invalid for a granularity that is not a power of two from 512 bytes to 2 GiB */
-  constructor(size: number, granularity: number) {
+  /**
+   * @param room what it takes its memory from
+   * @throws {DiskError} invalid for a granularity that is not a power of two from 512 bytes to 2 GiB
+   */
+  constructor(size: number, granularity: number, room: MemoryRoom = { left: mostMemory }) {
     checkRange(0, size, Number.MAX_SAFE_INTEGER);
     if (!Number.isInteger(Math.log2(granularity)) || granularity < smallestGranularity) {
       throw new DiskError('invalid', `Granularity must be power of 2 and at least ${smallestGranularity}`);
@@ -43,6 +67,7 @@ export class DirtyBitmap {
     this.granularity = granularity;
     this.#granules = Math.ceil(size / granularity);
     this.#bits = treeBits(this.#granules);
+    this.#room = room;
   }
 
   /** Makes every granule dirty that the range touches. @throws {RangeError} outside the disk */
@@ -67,6 +92,7 @@ export class DirtyBitmap {
 
   /** Makes all clean. */
   clearAll(): void {
+    release(this.#tree, this.#room);
     this.#tree = allOut;
   }
 
@@ -99,7 +125,7 @@ export class DirtyBitmap {
 
   /** Dirty bytes. */
   get count(): number {
-    const granules = countIn(this.#tree, this.#bits);
+    const granules = countIn(this.#tree, this.#bits, this.#granules);
     const tail = this.#granules * this.granularity - this.size;
     const isTailDirty = this.size > 0 && this.isDirty(this.size - 1);
     return granules * this.granularity - (isTailDirty ? tail : 0);
@@ -115,9 +141,22 @@ export class DirtyBitmap {
     for (const { offset, length } of other.ranges()) this.set(offset, length);
   }
 
+  /** A bitmap that says the same and goes its own way; its memory comes from the same room. */
+  copy(): DirtyBitmap {
+    const copy = new DirtyBitmap(this.size, this.granularity, this.#room);
+    copy.#tree = cloneTree(this.#tree, this.#room);
+    return copy;
+  }
+
+  /** Gives the memory back. Whoever still asks the bitmap hears that all is dirty. */
+  retire(): void {
+    release(this.#tree, this.#room);
+    this.#tree = allIn;
+  }
+
   /** A copy for a disk of another size: what is added is clean. */
   resized(size: number): DirtyBitmap {
-    const copy = new DirtyBitmap(size, this.granularity);
+    const copy = new DirtyBitmap(size, this.granularity, this.#room);
     for (const { offset, length } of this.ranges()) {
       const inside = Math.min(length, size - offset);
       if (inside > 0) copy.set(offset, inside);
@@ -133,14 +172,29 @@ export class DirtyBitmap {
     const given = Math.max(0, Math.min(into.length, Math.ceil((this.#granules - first) / 8)));
     bytesOf(this.#tree, this.#bits, first, into.subarray(0, given));
     into.fill(0, given);
+    const left = this.#granules - first - (given - 1) * 8;
+    if (given > 0 && left < 8) into[given - 1] = (into[given - 1] as number) & (0xff >>> (8 - left));
   }
 
   /** Makes dirty what `bytes` has as `exportBits` writes it; bits past the last granule are passed over. */
   importBits(first: number, bytes: Uint8Array): void {
-    this.#tree = withBytes(this.#tree, this.#bits, first, bytes, this.#granules);
+    this.#tree = withBytes(this.#tree, this.#bits, first, bytes, this.#granules, this.#room);
+  }
+
+  /**
+   * The granules in leaves of 4096, from the first on: runs of leaves that are all clean or all dirty, and single
+   * leaves. Past the last granule a leaf says nothing.
+   */
+  *leafRuns(): Generator<LeafRun, void, undefined> {
+    const leaves = Math.ceil(this.#granules / leafSize);
+    for (const run of leafRuns(this.#tree, this.#bits)) {
+      const left = leaves - run.first / leafSize;
+      if (left <= 0) return;
+      yield run.leaves <= left ? run : { ...run, leaves: left };
+    }
   }
 
   #put(from: number, to: number, state: 0 | 1): void {
-    this.#tree = put(this.#tree, this.#bits, from, to, state);
+    this.#tree = put(this.#tree, this.#bits, from, to, state, this.#room);
   }
 }

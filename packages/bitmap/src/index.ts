@@ -1,11 +1,20 @@
 /** Which ranges of a disk changed: granular bitmaps, the device that keeps them, and the contract of those who store them. */
-export { DirtyBitmap, type DirtyRange, largestGranularity, smallestGranularity } from './bitmap.ts';
+export type { MemoryRoom } from './bit-tree.ts';
+export {
+  DirtyBitmap,
+  type DirtyRange,
+  largestGranularity,
+  mostMemory,
+  smallestGranularity,
+} from './bitmap.ts';
+export { type BitmapKeeper, keptBitmap, type NamedBitmap, NamedBitmaps } from './named-bitmaps.ts';
 export {
   type BitmapFacts,
   type BitmapSource,
   type BitmapStore,
   bitmapStoreOf,
   bitmapsOf,
+  type FrozenBitmap,
   inconsistentBitmap,
   inconsistentUse,
   type NewBitmap,

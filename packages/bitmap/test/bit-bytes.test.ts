@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { bytesOf, withBytes } from '../src/bit-bytes.ts';
 import { allIn, allOut, type BitTree, find, put, treeBits } from '../src/bit-tree.ts';
 
+const room = { left: Number.POSITIVE_INFINITY };
 const leaf = 4096;
 const limit = 5 * leaf;
 
@@ -26,7 +27,7 @@ function treeOf(
   const numbers = new Set<number>();
   for (const [from, length] of ranges) {
     const to = Math.min(from + length, limit);
-    tree = put(tree, bits, from, to, allIn);
+    tree = put(tree, bits, from, to, allIn, room);
     for (let number = from; number < to; number++) numbers.add(number);
   }
   return { tree, numbers };
@@ -64,7 +65,7 @@ test('what bytes have is put in beside what was in, up to the end', () => {
       const { tree, numbers } = treeOf(ranges, bits);
       const first = firstLeaf * leaf;
       for (const number of numbersIn(bytes, first)) if (number < count) numbers.add(number);
-      const result = withBytes(tree, bits, first, bytes, count);
+      const result = withBytes(tree, bits, first, bytes, count, room);
       const found: number[] = [];
       for (let at = find(result, bits, 0, allIn); at < 2 ** bits; at = find(result, bits, at + 1, allIn))
         found.push(at);
@@ -79,6 +80,6 @@ test('what bytes have is put in beside what was in, up to the end', () => {
 
 test('a tree filled from bytes is as small as one that was put', () => {
   const bits = treeBits(2 ** 20);
-  assert.equal(withBytes(allOut, bits, 0, new Uint8Array(2 ** 17).fill(0xff), 2 ** 20), allIn);
-  assert.equal(withBytes(allOut, bits, 0, new Uint8Array(2 ** 17), 2 ** 20), allOut);
+  assert.equal(withBytes(allOut, bits, 0, new Uint8Array(2 ** 17).fill(0xff), 2 ** 20, room), allIn);
+  assert.equal(withBytes(allOut, bits, 0, new Uint8Array(2 ** 17), 2 ** 20, room), allOut);
 });

@@ -6,6 +6,7 @@ import { allIn, allOut, type BitTree, countIn, find, put, treeBits } from '../sr
 /** A tree of two levels holds 2^20 numbers. */
 const bits = 20;
 const count = 2 ** bits;
+const room = { left: Number.POSITIVE_INFINITY };
 
 test('a tree has room for what it must hold, and is no deeper than that', () => {
   for (const [numbers, expected] of [
@@ -37,13 +38,17 @@ test('any changes leave what an array of flags has', () => {
       let tree: BitTree = allOut;
       for (const [a, b, state] of changes) {
         const [from, to] = [Math.min(a, b), Math.max(a, b)];
-        tree = put(tree, bits, from, to, state);
+        tree = put(tree, bits, from, to, state, room);
         oracle.fill(state, from, to);
       }
       assert.equal(
-        countIn(tree, bits),
+        countIn(tree, bits, count),
         oracle.reduce((sum, flag) => sum + flag, 0),
       );
+      for (const limit of probes) {
+        const expected = oracle.subarray(0, limit).reduce((sum, flag) => sum + flag, 0);
+        assert.equal(countIn(tree, bits, limit), expected, `below ${limit}`);
+      }
       for (const from of [...probes, ...changes.flat()]) {
         for (const state of [allOut, allIn] as const) {
           const found = oracle.indexOf(state, from);
@@ -56,12 +61,12 @@ test('any changes leave what an array of flags has', () => {
 });
 
 test('what becomes alike again is one state', () => {
-  let tree = put(allOut, bits, 5, 7, allIn);
-  tree = put(tree, bits, 100_000, 300_000, allIn);
+  let tree = put(allOut, bits, 5, 7, allIn, room);
+  tree = put(tree, bits, 100_000, 300_000, allIn, room);
   assert.notEqual(tree, allOut);
-  assert.equal(put(put(tree, bits, 5, 7, allOut), bits, 100_000, 300_000, allOut), allOut);
+  assert.equal(put(put(tree, bits, 5, 7, allOut, room), bits, 100_000, 300_000, allOut, room), allOut);
   let whole: BitTree = allOut;
   for (let from = 0; from < count; from += 1000)
-    whole = put(whole, bits, from, Math.min(from + 1000, count), allIn);
+    whole = put(whole, bits, from, Math.min(from + 1000, count), allIn, room);
   assert.equal(whole, allIn);
 });

@@ -207,3 +207,67 @@ test('a thousand bitmaps of 64 TiB, all dirty but for one granule, fit 64 MiB', 
   assert.ok(grown < 64 * 1024 * 1024, `${grown} bytes`);
   for (const bitmap of bitmaps) assert.equal(bitmap.count, 64 * TiB - 512);
 });
+
+test('a bitmap without room for all of its granules has more of them dirty, never fewer, and takes no more', () => {
+  const property = fc.property(given, fc.integer({ min: 0, max: 4000 }), (parameters, left) => {
+    const { size: total, granularity: unit } = parameters;
+    const exact = build(parameters);
+    const room = { left };
+    const small = new DirtyBitmap(total, unit, room);
+    for (const [kind, [a, b]] of parameters.changes) {
+      const offset = Math.floor(Math.min(a, b) * total);
+      const length = Math.ceil(Math.max(a, b) * total) - offset;
+      if (kind === 'set') small.set(offset, length);
+      else small.clear(offset, length);
+      assert.ok(room.left >= 0);
+    }
+    for (const granule of exact.oracle) assert.ok(small.isDirty(granule * unit), `granule ${granule}`);
+    assert.equal(
+      small.count,
+      [...small.ranges()].reduce((sum, { length }) => sum + length, 0),
+    );
+    const bits = new Uint8Array(512);
+    small.exportBits(0, bits);
+    const again = new DirtyBitmap(total, unit);
+    again.importBits(0, bits);
+    assert.deepEqual([...again.ranges()], [...small.ranges()]);
+    for (let granule = Math.ceil(total / unit); granule < 4096; granule++)
+      assert.equal((bits[granule >>> 3] as number) & (1 << (granule & 7)), 0);
+    const copy = small.copy();
+    for (const { offset } of small.ranges()) assert.ok(copy.isDirty(offset));
+    copy.retire();
+    small.clearAll();
+    assert.equal(room.left, left);
+  });
+  fc.assert(property, { numRuns: 300 });
+});
+
+test('a copy goes its own way, and a retired bitmap says that all is dirty', () => {
+  const bitmap = new DirtyBitmap(1 << 20, 512);
+  bitmap.set(5000, 1);
+  const copy = bitmap.copy();
+  bitmap.set(100_000, 1);
+  copy.clear(0, 1 << 20);
+  assert.deepEqual([bitmap.count, copy.count], [1024, 0]);
+  bitmap.retire();
+  assert.equal(bitmap.count, 1 << 20);
+});
+
+test('runs of leaves tell what the ranges tell', () => {
+  const property = fc.property(given, (parameters) => {
+    const { bitmap } = build({ ...parameters, size: parameters.size * 8 });
+    const told = new DirtyBitmap(bitmap.size, bitmap.granularity);
+    let next = 0;
+    const reach = 4096 * bitmap.granularity;
+    for (const { first, leaves, content } of bitmap.leafRuns()) {
+      assert.equal(first, next);
+      next += leaves * 4096;
+      const at = first * bitmap.granularity;
+      if (content === 1) told.set(at, Math.min(leaves * reach, bitmap.size - at));
+      if (content instanceof Uint32Array) told.importBits(first, new Uint8Array(content.buffer));
+    }
+    assert.ok(next * bitmap.granularity >= bitmap.size);
+    assert.deepEqual([...told.ranges()], [...bitmap.ranges()]);
+  });
+  fc.assert(property, { numRuns: 100 });
+});

@@ -9,7 +9,14 @@ import { DiskError } from './errors.ts';
 export class Lifetime {
   #running = 0;
   #ended: Promise<void> | undefined;
-  #idle: (() => void) | undefined;
+  /** Who waits until no more than `most` run. */
+  #waiting: readonly { readonly most: number; readonly resume: () => void }[] = [];
+  #pause: Promise<void> | undefined;
+
+  /** Undefined: go on. Otherwise somebody wants to be alone; who could disturb waits for this, and asks again. */
+  get pause(): Promise<void> | undefined {
+    return this.#pause;
+  }
 
   /** @throws {DiskError} closed */
   check(): void {
@@ -24,7 +31,30 @@ export class Lifetime {
 
   /** The call has settled. */
   leave(): void {
-    if (--this.#running === 0) this.#idle?.();
+    this.#running--;
+    if (this.#waiting.length > 0) this.#resume();
+  }
+
+  /**
+   * Runs `work`, counted, once all calls that are counted have left; for as long there is a `pause`. One at a time.
+   *
+   * @throws {DiskError} closed
+   */
+  async alone(work: () => Promise<void>): Promise<void> {
+    while (this.#pause !== undefined) await this.#pause;
+    this.enter();
+    let end = (): void => undefined;
+    this.#pause = new Promise((resolve) => {
+      end = resolve;
+    });
+    try {
+      await this.#quiet(1);
+      await work();
+    } finally {
+      this.#pause = undefined;
+      this.leave();
+      end();
+    }
   }
 
   /** Refuses new calls at once, waits for those that run, then runs `close`. Later calls wait for the same end. */
@@ -34,11 +64,21 @@ export class Lifetime {
   }
 
   async #end(close: () => Promise<void>): Promise<void> {
-    if (this.#running > 0) {
-      await new Promise<void>((resolve) => {
-        this.#idle = resolve;
+    await this.#quiet(0);
+    await close();
+  }
+
+  async #quiet(most: number): Promise<void> {
+    while (this.#running > most) {
+      await new Promise<void>((resume) => {
+        this.#waiting = [...this.#waiting, { most, resume }];
       });
     }
-    await close();
+  }
+
+  #resume(): void {
+    const waiting = this.#waiting;
+    this.#waiting = waiting.filter(({ most }) => this.#running > most);
+    for (const { most, resume } of waiting) if (this.#running <= most) resume();
   }
 }

@@ -6,7 +6,7 @@
  *
  * Spec: qcow2.txt, "Bitmap table" and "Bitmap data"
  */
-import { DirtyBitmap } from '@strata/bitmap';
+import { DirtyBitmap, type MemoryRoom, mostMemory } from '@strata/bitmap';
 import { DiskError, type HostSource } from '@strata/block';
 import type { BitmapEntry } from './bitmaps.ts';
 import { describeBitmapTable } from './entries.ts';
@@ -15,12 +15,9 @@ import { forEachWord, readAt } from './table-reader.ts';
 
 const SPEC = 'qcow2.txt, "Bitmap table"';
 
-/** Bytes of stored clusters that the bitmaps of one image may have in memory together. */
-export const MAX_LOADED_BYTES = 256 * 1024 * 1024;
-
-/** Counts down `MAX_LOADED_BYTES`. */
-export interface LoadBudget {
-  left: number;
+/** The memory that the bitmaps of one image may take together. */
+export function newRoom(): MemoryRoom {
+  return { left: mostMemory };
 }
 
 /** Clusters of bits that a bitmap of a disk of `size` bytes has. */
@@ -64,7 +61,7 @@ export async function loadBitmap(
   geometry: Geometry,
   size: number,
   entry: BitmapEntry,
-  budget: LoadBudget,
+  room: MemoryRoom,
 ): Promise<DirtyBitmap> {
   const { name, granularity, tableAt } = entry;
   if (bitmapClusters(geometry, size, granularity) !== entry.tableEntries) {
@@ -75,12 +72,11 @@ export async function loadBitmap(
   }
   const places = await readBitmapTable(file, geometry, entry);
   const stored = places.filter((place) => typeof place === 'number').length * geometry.clusterSize;
-  if (stored > budget.left) {
-    const message = `the bitmaps of this image take more than ${MAX_LOADED_BYTES} bytes of memory`;
+  if (stored * perStoredByte > room.left) {
+    const message = `the bitmaps of this image take more than ${mostMemory} bytes of memory`;
     throw new DiskError('limit', message, { offset: tableAt, spec: SPEC });
   }
-  budget.left -= stored;
-  const bitmap = new DirtyBitmap(size, granularity);
+  const bitmap = new DirtyBitmap(size, granularity, room);
   const bits = Buffer.allocUnsafe(geometry.clusterSize);
   const reach = geometry.clusterSize * 8 * granularity;
   for (const [index, place] of places.entries()) {
@@ -94,5 +90,8 @@ export async function loadBitmap(
   }
   return bitmap;
 }
+
+/** Bytes of memory that a stored byte takes at most. */
+const perStoredByte = 1.5;
 
 const nothing = (): void => undefined;

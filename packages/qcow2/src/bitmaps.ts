@@ -17,12 +17,13 @@ import {
 } from './format.ts';
 import { type HostOffset, hostOffset } from './geometry.ts';
 import type { Header } from './header.ts';
-import { EntryReader } from './table-reader.ts';
+import { EntryReader, readAt } from './table-reader.ts';
 
 const FIXED = 24;
 const DIRTY_TRACKING = 1;
 const FLAG_IN_USE = 1;
 const FLAG_AUTO = 2;
+const FLAG_EXTRA_COMPATIBLE = 4;
 const SPEC = 'qcow2.txt, "Bitmap directory"';
 
 /** A bitmap of the directory. */
@@ -39,6 +40,10 @@ export interface BitmapEntry {
   readonly tableEntries: number;
   /** Where its entry of the directory lies. */
   readonly entryAt: HostOffset;
+  /** Bytes in its entry of the directory that we do not know. They stay as they are. */
+  readonly extraLength: number;
+  /** Who does not know them may use the bitmap all the same. */
+  readonly extraCompatible: boolean;
 }
 
 /**
@@ -66,7 +71,9 @@ export async function listBitmaps(file: HostSource, header: Header): Promise<rea
     const extraSize = fixed.readUInt32BE(20);
     const end = start + Math.ceil((FIXED + extraSize + nameSize) / 8) * 8;
     if (end > directorySize) throw corrupt('Broken bitmap directory');
-    if (extraSize !== 0) throw corrupt('Bitmap extra data is not supported');
+    if (extraSize !== 0 && (fixed.readUInt32BE(12) & FLAG_EXTRA_COMPATIBLE) === 0)
+      throw corrupt('Bitmap extra data is not supported');
+    reader.skip(extraSize);
     const name = textOf(await reader.take(nameSize));
     reader.align();
     const entry = judge(fixed, name, header, hostOffset(directoryAt + start));
@@ -89,7 +96,7 @@ function judge(fixed: Buffer, name: string, header: Header, entryAt: HostOffset)
   if (tableEntries === 0 || tableEntries > MAX_BITMAP_TABLE_ENTRIES) return undefined;
   if (granularityBits < MIN_BITMAP_GRANULARITY_BITS || granularityBits > MAX_BITMAP_GRANULARITY_BITS)
     return undefined;
-  if ((flags & ~(FLAG_IN_USE | FLAG_AUTO)) !== 0) return undefined;
+  if ((flags & ~(FLAG_IN_USE | FLAG_AUTO | FLAG_EXTRA_COMPATIBLE)) !== 0) return undefined;
   if (fixed.readUInt16BE(18) > MAX_BITMAP_NAME || fixed.readUInt8(16) !== DIRTY_TRACKING) return undefined;
   const bytes = tableEntries * clusterSize;
   if (bytes > MAX_BITMAP_BYTES) return undefined;
@@ -105,35 +112,56 @@ function judge(fixed: Buffer, name: string, header: Header, entryAt: HostOffset)
     tableAt: hostOffset(Number(tableAt)),
     tableEntries,
     entryAt,
+    extraLength: fixed.readUInt32BE(20),
+    extraCompatible: (flags & FLAG_EXTRA_COMPATIBLE) !== 0,
   };
 }
 
 /** Bytes of a bitmap's entry in the directory. */
-export function bitmapEntryLength(name: string): number {
-  return Math.ceil((FIXED + Buffer.byteLength(name)) / 8) * 8;
+export function bitmapEntryLength({ name, extraLength }: Pick<BitmapEntry, 'name' | 'extraLength'>): number {
+  return Math.ceil((FIXED + extraLength + Buffer.byteLength(name)) / 8) * 8;
 }
 
-/** The directory of these bitmaps. */
-export function encodeDirectory(bitmaps: readonly Omit<BitmapEntry, 'entryAt'>[]): Buffer {
+/** The directory of these bitmaps, each with the extra data that its entry has. */
+export function encodeDirectory(
+  bitmaps: readonly (Omit<BitmapEntry, 'entryAt'> & { readonly extra: Uint8Array })[],
+): Buffer {
   const parts = bitmaps.map((bitmap) => {
-    const bytes = Buffer.alloc(bitmapEntryLength(bitmap.name));
+    const { name, extra, extraLength, granularity } = bitmap;
+    const bytes = Buffer.alloc(bitmapEntryLength(bitmap));
     encodeBitmapState(bitmap).copy(bytes);
     bytes.writeUInt8(DIRTY_TRACKING, 16);
-    bytes.writeUInt8(Math.log2(bitmap.granularity), 17);
-    bytes.writeUInt16BE(Buffer.byteLength(bitmap.name), 18);
-    bytes.write(bitmap.name, FIXED);
+    bytes.writeUInt8(Math.log2(granularity), 17);
+    bytes.writeUInt16BE(Buffer.byteLength(name), 18);
+    bytes.writeUInt32BE(extraLength, 20);
+    bytes.set(extra, FIXED);
+    bytes.write(name, FIXED + extraLength);
     return bytes;
   });
   return Buffer.concat(parts);
 }
 
+/** The extra data of a bitmap, as the directory has it now. */
+export async function readExtra(
+  file: HostSource,
+  { entryAt, extraLength }: Pick<BitmapEntry, 'entryAt' | 'extraLength'>,
+): Promise<Uint8Array> {
+  const extra = Buffer.alloc(extraLength);
+  if (extraLength > 0) await readAt(file, extra, entryAt + FIXED);
+  return extra;
+}
+
 /** The first 16 bytes of an entry of the directory: where the table is, and the flags. */
 export function encodeBitmapState(
-  bitmap: Pick<BitmapEntry, 'tableAt' | 'tableEntries' | 'inUse' | 'auto'>,
+  bitmap: Pick<BitmapEntry, 'tableAt' | 'tableEntries' | 'inUse' | 'auto' | 'extraCompatible'>,
 ): Buffer {
   const bytes = Buffer.alloc(16);
   bytes.writeBigUInt64BE(BigInt(bitmap.tableAt), 0);
   bytes.writeUInt32BE(bitmap.tableEntries, 8);
-  bytes.writeUInt32BE((bitmap.inUse ? FLAG_IN_USE : 0) | (bitmap.auto ? FLAG_AUTO : 0), 12);
+  const flags =
+    (bitmap.inUse ? FLAG_IN_USE : 0) |
+    (bitmap.auto ? FLAG_AUTO : 0) |
+    (bitmap.extraCompatible ? FLAG_EXTRA_COMPATIBLE : 0);
+  bytes.writeUInt32BE(flags, 12);
   return bytes;
 }

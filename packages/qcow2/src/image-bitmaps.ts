@@ -9,16 +9,15 @@
  * Spec: qcow2.txt, "Bitmaps" and "Bitmaps extension"
  */
 import {
-  type BitmapFacts,
-  type BitmapStore,
-  DirtyBitmap,
-  inconsistentBitmap,
+  type BitmapKeeper,
+  type DirtyBitmap,
+  keptBitmap,
+  type NamedBitmap,
   type NewBitmap,
-  noSuchBitmap,
 } from '@strata/bitmap';
 import { DiskError } from '@strata/block';
 import type { Barrier } from './barrier.ts';
-import { bitmapClusters, type LoadBudget, loadBitmap, MAX_LOADED_BYTES } from './bitmap-content.ts';
+import { bitmapClusters, loadBitmap, newRoom } from './bitmap-content.ts';
 import { freeBits, newTable, type StoringParts, storeBits } from './bitmap-storing.ts';
 import {
   type BitmapEntry,
@@ -26,8 +25,9 @@ import {
   encodeBitmapState,
   encodeDirectory,
   listBitmaps,
+  readExtra,
 } from './bitmaps.ts';
-import { Autoclear, MAX_BITMAP_BYTES, MAX_BITMAP_NAME, MAX_BITMAPS } from './format.ts';
+import { Autoclear, MAX_BITMAP_BYTES, MAX_BITMAP_DIRECTORY_BYTES, MAX_BITMAPS } from './format.ts';
 import { hostOffset } from './geometry.ts';
 import { type Header, readHeader } from './header.ts';
 import { rewriteHeader } from './header-rewrite.ts';
@@ -37,222 +37,135 @@ export interface ImageBitmapsParts extends StoringParts {
   readonly barrier: Barrier;
   /** Bytes of the disk, now. */
   size(): number;
-  /** Runs what changes the image while nothing else does, with the file ready for changes. */
+  /** Runs what changes bitmaps while nothing else changes the image, with the file ready for changes. */
   exclusively(change: () => Promise<void>): Promise<void>;
   /** There are bitmaps now, which must be told of changes. */
   appeared(): void;
 }
 
-/** A bitmap of the image. */
-interface Row {
-  /** As the file has it. */
-  entry: BitmapEntry;
-  readonly inconsistent: boolean;
-  enabled: boolean;
-  /** Its content, if it was needed. */
-  bitmap: DirtyBitmap | undefined;
-  /** The file does not have its content, or not its state. */
-  changed: boolean;
-}
+/** A bitmap of the image, with its entry as the file has it. */
+type Row = NamedBitmap<BitmapEntry>;
 
-/** The bitmaps of one open image. */
-export class ImageBitmaps implements BitmapStore {
+/** Keeps the bitmaps of one open image in its file. */
+export class ImageBitmaps implements BitmapKeeper<BitmapEntry> {
+  readonly room = newRoom();
   readonly #parts: ImageBitmapsParts;
-  #opening: Promise<Row[]> | undefined;
-  #recording: readonly DirtyBitmap[] = [];
-  readonly #budget: LoadBudget = { left: MAX_LOADED_BYTES };
 
   constructor(parts: ImageBitmapsParts) {
     this.#parts = parts;
   }
 
-  /** Tells all that record of a change that is about to happen. After `prepare`. */
-  mark(offset: number, length: number): void {
-    for (const bitmap of this.#recording) bitmap.set(offset, length);
+  size(): number {
+    return this.#parts.size();
   }
 
-  /** Loads what records and marks it in use in the file, durably. */
-  async prepare(): Promise<void> {
-    const rows = await this.#rows();
-    const recording = rows.filter(({ enabled, inconsistent }) => enabled && !inconsistent);
-    for (const row of recording) await this.#content(row);
-    await this.#markInUse(recording);
-    this.#recording = recording.map(({ bitmap }) => bitmap as DirtyBitmap);
+  exclusively(change: () => Promise<void>): Promise<void> {
+    return this.#parts.exclusively(change);
   }
 
-  async list(): Promise<readonly BitmapFacts[]> {
-    return (await this.#rows()).map(({ entry: { name, granularity }, enabled, inconsistent }) => {
-      return { name, granularity, enabled, inconsistent };
-    });
+  appeared(): void {
+    this.#parts.appeared();
   }
 
-  async load(name: string): Promise<DirtyBitmap> {
-    return this.#content(await this.#usable(name));
-  }
-
-  async add(name: string, { granularity, enabled = true }: NewBitmap): Promise<void> {
-    const { geometry, size, exclusively } = this.#parts;
-    const bitmap = new DirtyBitmap(size(), granularity);
-    judgeName(name);
-    if (geometry.version < 3)
-      throw new DiskError('not-supported', 'Cannot store dirty bitmaps in qcow2 v2 files');
-    await exclusively(async () => {
-      const rows = await this.#rows();
-      if (rows.some(({ entry }) => entry.name === name))
-        throw new DiskError('exists', `Bitmap already exists: ${name}`);
-      if (rows.length === MAX_BITMAPS)
-        throw new DiskError('limit', 'Maximum number of persistent bitmaps is already reached');
-      const entries = bitmapClusters(geometry, size(), granularity);
-      if (entries * geometry.clusterSize > MAX_BITMAP_BYTES) {
-        const message = 'Too much space will be occupied by the bitmap. Use larger granularity';
-        throw new DiskError('limit', message);
-      }
-      const table = await newTable(this.#parts, entries);
-      const entry = { name, granularity, inUse: enabled, auto: enabled, ...table, entryAt: hostOffset(0) };
-      await this.#switchTo([...rows, { entry, inconsistent: false, enabled, bitmap, changed: false }]);
-      this.#parts.appeared();
-      await this.prepare();
-    });
-  }
-
-  async remove(name: string): Promise<void> {
-    await this.#parts.exclusively(async () => {
-      const rows = await this.#rows();
-      const row = rows.find(({ entry }) => entry.name === name);
-      if (row === undefined) throw noSuchBitmap(name);
-      await this.#switchTo(rows.filter((other) => other !== row));
-      await freeBits(this.#parts, row.entry);
-      await this.prepare();
-    });
-  }
-
-  async clear(name: string): Promise<void> {
-    await this.#change(name, (bitmap) => bitmap.clearAll());
-  }
-
-  async merge(name: string, other: DirtyBitmap): Promise<void> {
-    await this.#change(name, (bitmap) => bitmap.merge(other));
-  }
-
-  async setEnabled(name: string, enabled: boolean): Promise<void> {
-    await this.#parts.exclusively(async () => {
-      const row = await this.#usable(name);
-      if (row.enabled === enabled) return;
-      await this.#content(row);
-      row.enabled = enabled;
-      row.changed = true;
-      await this.prepare();
-    });
-  }
-
-  /**
-   * Loads everything that a change of the disk's size would change, and marks it in use: tables that do not fit the
-   * size would make the image unreadable. @throws {DiskError} invalid (inconsistent)
-   */
-  async prepareResize(): Promise<void> {
-    const rows = await this.#rows();
-    for (const row of rows) {
-      if (row.inconsistent) throw inconsistentBitmap(row.entry.name);
-      await this.#content(row);
-    }
-    await this.#markInUse(rows);
-  }
-
-  /** The disk has another size from now on. */
-  async resized(): Promise<void> {
-    for (const row of await this.#rows()) {
-      if (row.bitmap === undefined) continue;
-      row.bitmap = row.bitmap.resized(this.#parts.size());
-      row.changed = true;
-    }
-    await this.prepare();
-  }
-
-  /** Puts into the file what it does not have yet. Everything else of the image must be there already. */
-  async store(): Promise<void> {
-    if (this.#opening === undefined) return;
-    const { file, barrier, geometry, size } = this.#parts;
-    const rows = (await this.#rows()).filter((row) => !row.inconsistent && (row.changed || row.entry.inUse));
-    if (rows.length === 0) return;
-    await this.#markInUse(rows);
-    for (const row of rows) {
-      const { granularity } = row.entry;
-      const wanted = bitmapClusters(geometry, size(), granularity);
-      const { tableAt, tableEntries } = await storeBits(
-        this.#parts,
-        row.entry,
-        await this.#content(row),
-        wanted,
-      );
-      row.entry = { ...row.entry, tableAt, tableEntries };
-    }
-    await barrier.run();
-    await this.#writeStates(rows);
-    for (const row of rows) {
-      row.entry = { ...row.entry, inUse: false, auto: row.enabled };
-      row.changed = false;
-    }
-    await this.#writeStates(rows);
-    await file.flush();
-    this.#recording = [];
-  }
-
-  #rows(): Promise<Row[]> {
-    this.#opening ??= this.#readRows().catch((error: unknown) => {
-      this.#opening = undefined;
-      throw error;
-    });
-    return this.#opening;
-  }
-
-  async #readRows(): Promise<Row[]> {
+  async read(): Promise<readonly Row[]> {
     const { file } = this.#parts;
     return (await listBitmaps(file, await readHeader(file))).map((entry) => {
-      return { entry, inconsistent: entry.inUse, enabled: entry.auto, bitmap: undefined, changed: false };
+      const { name, granularity, auto, inUse } = entry;
+      return keptBitmap({ name, granularity, enabled: auto, inconsistent: inUse }, entry);
     });
   }
 
-  async #usable(name: string): Promise<Row> {
-    const row = (await this.#rows()).find(({ entry }) => entry.name === name);
-    if (row === undefined) throw noSuchBitmap(name);
-    if (row.inconsistent) throw inconsistentBitmap(name);
-    return row;
-  }
-
-  async #content(row: Row): Promise<DirtyBitmap> {
+  load(row: Row): Promise<DirtyBitmap> {
     const { file, geometry, size } = this.#parts;
-    row.bitmap ??= await loadBitmap(file, geometry, size(), row.entry, this.#budget);
-    return row.bitmap;
+    return loadBitmap(file, geometry, size(), keptEntry(row), this.room);
   }
 
-  async #change(name: string, change: (bitmap: DirtyBitmap) => void): Promise<void> {
-    await this.#parts.exclusively(async () => {
-      const row = await this.#usable(name);
-      change(await this.#content(row));
-      row.changed = true;
-    });
-  }
-
-  async #markInUse(rows: readonly Row[]): Promise<void> {
-    const unmarked = rows.filter(({ entry }) => !entry.inUse);
+  async markInUse(rows: readonly Row[]): Promise<void> {
+    const unmarked = rows.filter((row) => !keptEntry(row).inUse);
     if (unmarked.length === 0) return;
-    for (const row of unmarked) row.entry = { ...row.entry, inUse: true };
+    for (const row of unmarked) row.kept = { ...keptEntry(row), inUse: true };
     await this.#writeStates(unmarked);
+  }
+
+  judge(rows: readonly Row[], { granularity }: NewBitmap): void {
+    const { geometry, size } = this.#parts;
+    if (geometry.version < 3)
+      throw new DiskError('not-supported', 'Cannot store dirty bitmaps in qcow2 v2 files');
+    if (rows.length >= MAX_BITMAPS)
+      throw new DiskError('limit', 'Maximum number of persistent bitmaps is already reached');
+    const clusters = bitmapClusters(geometry, size(), granularity);
+    if (clusters * geometry.clusterSize > MAX_BITMAP_BYTES) {
+      const message = 'Too much space will be occupied by the bitmap. Use larger granularity';
+      throw new DiskError('limit', message);
+    }
+  }
+
+  async add(row: Row, rows: readonly Row[]): Promise<void> {
+    const { geometry, size } = this.#parts;
+    const { name, granularity, enabled } = row;
+    const facts = {
+      name,
+      granularity,
+      inUse: enabled,
+      auto: enabled,
+      extraLength: 0,
+      extraCompatible: false,
+    };
+    judgeDirectory([...rows.slice(0, -1).map(keptEntry), facts]);
+    const table = await newTable(this.#parts, bitmapClusters(geometry, size(), granularity));
+    row.kept = { ...facts, ...table, entryAt: hostOffset(0) };
+    await this.#switchTo(rows);
+  }
+
+  async remove(row: Row, rows: readonly Row[]): Promise<void> {
+    await this.#switchTo(rows);
+    await freeBits(this.#parts, keptEntry(row));
+  }
+
+  async rename(rows: readonly Row[]): Promise<void> {
+    const named = rows.map((row) => ({ ...keptEntry(row), name: row.name }));
+    judgeDirectory(named);
+    await this.#switchTo(rows, named);
+  }
+
+  /** In QEMU's order: bits and tables, then all that they tell of, then the states. */
+  async store(rows: readonly Row[]): Promise<void> {
+    const { file, barrier, geometry, size } = this.#parts;
+    const stored = rows.filter((row) => row.changed || keptEntry(row).inUse);
+    if (stored.length === 0) return;
+    await this.markInUse(stored);
+    for (const row of stored) {
+      const entry = keptEntry(row);
+      row.bitmap ??= await this.load(row);
+      const wanted = bitmapClusters(geometry, size(), row.granularity);
+      const { tableAt, tableEntries } = await storeBits(this.#parts, entry, row.bitmap, wanted);
+      row.kept = { ...entry, tableAt, tableEntries };
+    }
+    await barrier.run();
+    await this.#writeStates(stored);
+    for (const row of stored) row.kept = { ...keptEntry(row), inUse: false, auto: row.enabled };
+    await this.#writeStates(stored);
+    await file.flush();
   }
 
   /** Each is one write of 16 bytes; where that crosses a sector, the half before the flags is the one that was there. */
   async #writeStates(rows: readonly Row[]): Promise<void> {
     const { file } = this.#parts;
-    for (const { entry } of rows) await file.write(encodeBitmapState(entry), entry.entryAt);
+    for (const entry of rows.map(keptEntry)) await file.write(encodeBitmapState(entry), entry.entryAt);
     await file.flush();
   }
 
-  /** Makes `rows` the bitmaps of the file. What they lead to must be there after the next barrier. */
-  async #switchTo(rows: Row[]): Promise<void> {
+  /** Makes `rows` the bitmaps of the file, with `entries`. What they lead to must be there after the next barrier. */
+  async #switchTo(
+    rows: readonly Row[],
+    entries: readonly BitmapEntry[] = rows.map(keptEntry),
+  ): Promise<void> {
     const { file, geometry, allocator, quarantine, barrier } = this.#parts;
     const { clusterSize } = geometry;
     let at = hostOffset(0);
-    const bytes = encodeDirectory(rows.map(({ entry }) => entry));
+    const whole = [];
+    for (const entry of entries) whole.push({ ...entry, extra: await readExtra(file, entry) });
+    const bytes = encodeDirectory(whole);
     if (rows.length > 0) {
       at = (await allocator.allocateInOneRun(Math.ceil(bytes.length / clusterSize))).at;
       await file.write(bytes, at);
@@ -273,18 +186,21 @@ export class ImageBitmaps implements BitmapStore {
     if (old !== undefined)
       quarantine.add(old.directoryAt / clusterSize, Math.ceil(old.directorySize / clusterSize));
     let entryAt: number = at;
-    for (const row of rows) {
-      row.entry = { ...row.entry, entryAt: hostOffset(entryAt) };
-      entryAt += bitmapEntryLength(row.entry.name);
+    for (const [index, row] of rows.entries()) {
+      const entry = entries[index] as BitmapEntry;
+      row.kept = { ...entry, entryAt: hostOffset(entryAt) };
+      entryAt += bitmapEntryLength(entry);
     }
-    this.#opening = Promise.resolve(rows);
   }
 }
 
-function judgeName(name: string): void {
-  const length = Buffer.byteLength(name);
-  if (length === 0) throw new DiskError('invalid', 'Bitmap name cannot be empty');
-  if (length > MAX_BITMAP_NAME)
-    throw new DiskError('invalid', `Bitmap name is too long, at most ${MAX_BITMAP_NAME} bytes`);
-  if (name.includes('\0')) throw new DiskError('invalid', 'Bitmap name has a NUL in it');
+function keptEntry({ kept }: Row): BitmapEntry {
+  return kept as BitmapEntry;
+}
+
+/** @throws {DiskError} limit for a directory that QEMU would not read */
+function judgeDirectory(entries: readonly Pick<BitmapEntry, 'name' | 'extraLength'>[]): void {
+  const length = entries.reduce((sum, entry) => sum + bitmapEntryLength(entry), 0);
+  if (length > MAX_BITMAP_DIRECTORY_BYTES)
+    throw new DiskError('limit', 'Not enough space in the bitmap directory');
 }

@@ -6,6 +6,7 @@
  * holds nothing. An overwrite in place holds its bytes only, so that small writes into one cluster run side by
  * side; everything that changes a table entry holds whole clusters.
  */
+import { NamedBitmaps } from '@strata/bitmap';
 import {
   DiskError,
   type HostFile,
@@ -16,6 +17,7 @@ import {
 } from '@strata/block';
 import { Allocator } from './allocate.ts';
 import { Barrier } from './barrier.ts';
+import type { BitmapEntry } from './bitmaps.ts';
 import { type Codec, codecOf } from './codec/codec.ts';
 import { isDamageOf } from './damage.ts';
 import { type DataSpace, externalSpace, ownSpace } from './data-space.ts';
@@ -90,7 +92,7 @@ export class Image {
   readonly links: Links;
   readonly reader: Reader;
   readonly codec: Codec;
-  readonly bitmaps: ImageBitmaps;
+  readonly bitmaps: NamedBitmaps<BitmapEntry>;
   /** Counts the calls that run. */
   readonly lifetime = new Lifetime();
   /** Which guest ranges are being changed. */
@@ -164,7 +166,7 @@ export class Image {
     this.links = new Links({ geometry, l2, refcounts, allocator, quarantine, structures, space, compressed });
     this.size = header.size;
     this.#records = header.extensions.bitmaps !== undefined;
-    this.bitmaps = new ImageBitmaps({
+    const keeper = new ImageBitmaps({
       file,
       geometry,
       allocator,
@@ -172,11 +174,12 @@ export class Image {
       structures,
       barrier: this.barrier,
       size: () => this.size,
-      exclusively: (change) => this.run(() => this.holdAll(change)),
+      exclusively: (change) => this.lifetime.alone(() => this.run(() => this.holdAll(change))),
       appeared: () => {
         this.#records = true;
       },
     });
+    this.bitmaps = new NamedBitmaps(keeper);
   }
 
   /** The header as it was when the image was opened, or when its structures were last replaced. */
@@ -201,16 +204,13 @@ export class Image {
     this.barrier.stop(error);
   }
 
-  /** Runs `change` of a guest range; what records has been told of it before. */
+  /** Runs `change` of a guest range; what records has been told of it before, and stays what it is until it has settled. */
   recording(offset: number, length: number, change: () => Promise<void>): Promise<void> {
-    if (!this.#records) return change();
-    if (!this.isPrepared)
-      return this.run(() => this.#prepare()).then(() => this.#recorded(offset, length, change));
-    return this.#recorded(offset, length, change);
-  }
-
-  #recorded(offset: number, length: number, change: () => Promise<void>): Promise<void> {
-    this.bitmaps.mark(offset, length);
+    const ready =
+      this.lifetime.pause ??
+      (this.#records && !this.isPrepared ? this.run(() => this.#prepare()) : undefined);
+    if (ready !== undefined) return ready.then(() => this.recording(offset, length, change));
+    if (this.#records) this.bitmaps.mark(offset, length);
     return change();
   }
 

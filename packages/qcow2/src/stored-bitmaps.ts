@@ -7,7 +7,7 @@ import {
   noSuchBitmap,
 } from '@strata/bitmap';
 import type { HostSource } from '@strata/block';
-import { type LoadBudget, loadBitmap, MAX_LOADED_BYTES } from './bitmap-content.ts';
+import { loadBitmap, newRoom } from './bitmap-content.ts';
 import { type BitmapEntry, listBitmaps } from './bitmaps.ts';
 import { geometryOf } from './geometry.ts';
 import type { Header } from './header.ts';
@@ -16,7 +16,7 @@ import type { Header } from './header.ts';
 export class StoredBitmaps implements BitmapSource {
   readonly #file: HostSource;
   readonly #header: Header;
-  readonly #budget: LoadBudget = { left: MAX_LOADED_BYTES };
+  readonly #room = newRoom();
 
   constructor(file: HostSource, header: Header) {
     this.#file = file;
@@ -25,7 +25,7 @@ export class StoredBitmaps implements BitmapSource {
 
   async list(): Promise<readonly BitmapFacts[]> {
     return (await this.#entries()).map(({ name, granularity, auto, inUse }) => {
-      return { name, granularity, enabled: auto, inconsistent: inUse };
+      return { name, granularity, enabled: auto, inconsistent: inUse, persistent: true, busy: false };
     });
   }
 
@@ -33,7 +33,7 @@ export class StoredBitmaps implements BitmapSource {
     const entry = (await this.#entries()).find((each) => each.name === name);
     if (entry === undefined) throw noSuchBitmap(name);
     if (entry.inUse) throw inconsistentBitmap(name);
-    return loadBitmap(this.#file, geometryOf(this.#header), this.#header.size, entry, this.#budget);
+    return loadBitmap(this.#file, geometryOf(this.#header), this.#header.size, entry, this.#room);
   }
 
   #entries(): Promise<readonly BitmapEntry[]> {

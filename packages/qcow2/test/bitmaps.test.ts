@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { open } from 'node:fs/promises';
 import { test } from 'node:test';
-import { isDiskError } from '@strata/block';
+import { type BitmapStore, bitmapStoreOf } from '@strata/bitmap';
+import { isDiskError, MemoryDevice } from '@strata/block';
 import { qemuImg, requires, run, temporaryFolder } from '@strata/testkit';
 import { listBitmaps } from '../src/bitmaps.ts';
+import { checkImage } from '../src/check.ts';
+import { createQcow2 } from '../src/create.ts';
 import { readHeader } from '../src/header.ts';
+import { qcow2Format } from '../src/layer.ts';
 import { openHost } from './host.ts';
 
 /** Changes to the first directory entry, at offsets of "Bitmap directory", that QEMU refuses. */
@@ -14,7 +18,7 @@ const BROKEN: readonly (readonly [what: string, at: number, hex: string])[] = [
   ['table without entries', 8, '00000000'],
   ['huge table', 8, '08000001'],
   ['more than 512 MiB of data', 8, '00002001'],
-  ['reserved flags', 12, '00000006'],
+  ['reserved flags', 12, '0000000a'],
   ['other type', 16, '02'],
   ['granularity of 256', 17, '08'],
   ['granularity of 4 GiB', 17, '20'],
@@ -92,4 +96,44 @@ test('a bitmap in use may be shorter than the disk', requires('qemu-img'), async
     (await listBitmaps(file, larger)).map(({ inUse, auto }) => [inUse, auto]),
     [[true, true]],
   );
+});
+
+test('extra data that may be passed over is kept byte for byte, through every change of the directory', async () => {
+  const memory = new MemoryDevice();
+  await createQcow2(memory, { size: 64 * 2 ** 20 });
+  const change = async (work: (bitmaps: BitmapStore) => Promise<unknown>): Promise<void> => {
+    await using layer = await qcow2Format.open(memory);
+    await work(bitmapStoreOf(layer) as BitmapStore);
+  };
+  await change((bitmaps) => bitmaps.add('odd', { granularity: 65_536 }));
+  const { extensions } = await readHeader(memory);
+  const { directoryAt = 0 } = extensions.bitmaps ?? {};
+  // The entry is written anew with 20 bytes of extra data in front of the name, and flag 2, extra_data_compatible.
+  const extra = Buffer.from('twenty bytes of data');
+  const entry = Buffer.alloc(48);
+  await memory.read(entry.subarray(0, 24), directoryAt);
+  entry.writeUInt32BE(entry.readUInt32BE(12) | 4, 12);
+  entry.writeUInt32BE(20, 20);
+  extra.copy(entry, 24);
+  entry.write('odd', 44);
+  await memory.write(entry, directoryAt);
+  const sizes = Buffer.alloc(8);
+  sizes.writeBigUInt64BE(48n);
+  const header = Buffer.alloc(512);
+  await memory.read(header, 0);
+  await memory.write(sizes, header.indexOf(Buffer.from('23852875', 'hex')) + 16);
+
+  await change((bitmaps) => bitmaps.add('even', { granularity: 65_536 }));
+  await change((bitmaps) => bitmaps.clear('odd'));
+  await change((bitmaps) => bitmaps.rename('odd', 'strange'));
+  await change((bitmaps) => bitmaps.remove('even'));
+  const now = await readHeader(memory);
+  const [found] = await listBitmaps(memory, now);
+  assert.deepEqual([found?.name, found?.extraLength, found?.inUse], ['strange', 20, false]);
+  const bytes = Buffer.alloc(51);
+  await memory.read(bytes, now.extensions.bitmaps?.directoryAt ?? 0);
+  assert.equal(bytes.readUInt32BE(12), 6);
+  assert.equal(bytes.toString('latin1', 24), 'twenty bytes of datastrange');
+  const { corruptions, leaks } = await checkImage(memory);
+  assert.deepEqual([corruptions, leaks], [0, 0]);
 });

@@ -90,7 +90,14 @@ test('a bitmap is cleared, merged across granularities, and removed with all tha
   await opened(memory, async (_, bitmaps) => {
     await bitmaps.remove('fine');
     assert.deepEqual(await bitmaps.list(), [
-      { name: 'coarse', granularity: MiB, enabled: false, inconsistent: false },
+      {
+        name: 'coarse',
+        granularity: MiB,
+        enabled: false,
+        inconsistent: false,
+        persistent: true,
+        busy: false,
+      },
     ]);
     await bitmaps.remove('coarse');
     assert.deepEqual(await bitmaps.list(), []);
@@ -134,6 +141,101 @@ test('a bitmap follows the size of the disk', async () => {
   ]);
   await opened(memory, (layer) => layer.resize(15 * MiB + 512, nothing));
   assert.deepEqual(await rangesOf(memory, 'b0'), [{ offset: 15 * MiB, length: 512 }]);
+  await assertClean(memory);
+});
+
+/** A file whose writes wait until they are let go. */
+function heldBack(memory: MemoryDevice) {
+  const waiting: (() => void)[] = [];
+  let holding = false;
+  const file = new Proxy(memory, {
+    get: (target, key) => {
+      if (key === 'write' && holding) {
+        return async (from: Uint8Array, at: number) => {
+          await new Promise<void>((resolve) => waiting.push(resolve));
+          await target.write(from, at);
+        };
+      }
+      const value = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const release = (): void => {
+    holding = false;
+    for (const go of waiting.splice(0)) go();
+  };
+  return {
+    file,
+    release,
+    hold: () => {
+      holding = true;
+    },
+  };
+}
+
+test('changes of bitmaps come between changes of the disk: none is in the wrong half', async () => {
+  for (const what of ['freeze', 'clear', 'add', 'enable'] as const) {
+    const memory = await memoryImage({ size: 16 * MiB });
+    const { file, hold, release } = heldBack(memory);
+    await using layer = await qcow2Format.open(file);
+    const bitmaps = storeOf(layer);
+    await bitmaps.add('b0', { granularity: 64 * KiB, enabled: what !== 'enable' });
+    await layer.write(new Uint8Array(64 * KiB).fill(1), 0, nothing);
+    hold();
+    const before = layer.write(new Uint8Array(512).fill(2), 0, nothing);
+    const change = {
+      freeze: () => bitmaps.freeze('b0'),
+      clear: () => bitmaps.clear('b0'),
+      add: () => bitmaps.add('b1', { granularity: 64 * KiB }),
+      enable: () => bitmaps.setEnabled('b0', true),
+    }[what]();
+    const after = layer.write(new Uint8Array(512).fill(3), 8 * MiB, nothing);
+    release();
+    const [frozen] = await Promise.all([change, before, after]);
+    const early = { offset: 0, length: 64 * KiB };
+    const late = { offset: 8 * MiB, length: 64 * KiB };
+    const says = async (name: string) => [...(await bitmaps.load(name)).ranges()];
+    if (frozen === undefined) {
+      assert.deepEqual(await says(what === 'add' ? 'b1' : 'b0'), [late], what);
+      continue;
+    }
+    assert.deepEqual([...frozen.content.ranges()], [early]);
+    assert.deepEqual(await says('b0'), [early, late]);
+    await frozen.end();
+    assert.deepEqual(await says('b0'), [late]);
+  }
+});
+
+test('a bitmap that is frozen when the image is closed is kept with all that it said', async () => {
+  const memory = await memoryImage({ size: 16 * MiB });
+  await opened(memory, async (layer, bitmaps) => {
+    await bitmaps.add('b0', { granularity: 64 * KiB });
+    await bitmaps.add('passing', { granularity: 64 * KiB, persistent: false });
+    await layer.write(new Uint8Array(1).fill(1), 0, nothing);
+    await bitmaps.freeze('b0');
+    await layer.write(new Uint8Array(1).fill(1), MiB, nothing);
+  });
+  assert.deepEqual(
+    (await rangesOf(memory, 'b0')).map(({ offset }) => offset),
+    [0, MiB],
+  );
+  await using source = await qcow2Format.openSource(memory);
+  assert.equal((await bitmapsOf(source)?.list())?.length, 1);
+});
+
+test('a bitmap gets another name, and is what it was', async () => {
+  const memory = await memoryImage({ size: 16 * MiB });
+  await opened(memory, async (layer, bitmaps) => {
+    await bitmaps.add('b0', { granularity: 64 * KiB });
+    await bitmaps.add('b1', { granularity: 64 * KiB, enabled: false });
+    await layer.write(new Uint8Array(1).fill(1), MiB, nothing);
+    await bitmaps.rename('b0', 'a much longer name');
+    await layer.write(new Uint8Array(1).fill(1), 2 * MiB, nothing);
+  });
+  assert.deepEqual(
+    (await rangesOf(memory, 'a much longer name')).map(({ offset }) => offset),
+    [MiB, 2 * MiB],
+  );
   await assertClean(memory);
 });
 
@@ -181,8 +283,9 @@ test('after a power cut a bitmap is there, and it is in use or has every granule
     const layer = await qcow2Format.open(file);
     await randomChanges(layer, seeded(9), 6);
     await storeOf(layer).add('b1', { granularity: 512 });
+    await storeOf(layer).rename('b1', 'b2');
     await randomChanges(layer, seeded(10), 4);
-    await storeOf(layer).remove('b1');
+    await storeOf(layer).remove('b2');
     await layer[Symbol.asyncDispose]();
     const random = seeded(clusterSize);
     for (const window of windowsOf(file)) {

@@ -7,6 +7,13 @@ img bitmap --add --disable -g 1M a.qcow2 b1
 img bitmap --list a.qcow2
 img bitmap --list --output=json a.qcow2
 img bitmap --list --add a.qcow2 b1
+# another name, and what follows goes to it
+img bitmap --rename nightly --disable a.qcow2 b0
+img bitmap --list a.qcow2
+img bitmap --rename b1 a.qcow2 nightly
+img bitmap --rename "" a.qcow2 nightly
+img bitmap --rename x a.qcow2 nope
+img bitmap --rename b0 --enable a.qcow2 nightly
 qemu-img create -q -f qcow2 -o compat=0.10 v2.qcow2 1M
 img bitmap --add v2.qcow2 b
 size r.raw 1048576

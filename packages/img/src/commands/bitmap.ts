@@ -1,5 +1,5 @@
 /**
- * `bitmap`: adds, removes, clears, enables, disables and merges the dirty bitmaps that an image keeps, and lists them.
+ * `bitmap`: adds, removes, clears, enables, disables, merges and renames the dirty bitmaps that an image keeps, and lists them.
  *
  * Actions are carried out in the order of the command line; the first that fails ends the command, and those before
  * it stay done.
@@ -45,6 +45,7 @@ const options = {
     help: 'make dirty in BITMAP what is dirty in the bitmap SOURCE',
     inOrder: true,
   },
+  rename: { name: 'rename', value: 'NAME', help: 'give BITMAP another name', inOrder: true },
   granularity: {
     letter: 'g',
     name: 'granularity',
@@ -64,9 +65,9 @@ const options = {
 } as const satisfies OptionTable;
 
 interface Action {
-  readonly name: 'add' | 'remove' | 'clear' | 'enable' | 'disable' | 'merge';
-  /** Of `merge`: the bitmap to take. */
-  readonly source: string;
+  readonly name: 'add' | 'remove' | 'clear' | 'enable' | 'disable' | 'merge' | 'rename';
+  /** Of `merge`: the bitmap to take. Of `rename`: the new name. */
+  readonly value: string;
 }
 
 /** The verb. */
@@ -81,7 +82,7 @@ export const bitmap = command({
       if (inOrder.length > 0) throw new UsageError('--list goes with no other action', { pointToHelp: true });
       return list(oneImage(operands), { ...wish, share }, wantsJson(given.output), terminal);
     }
-    const actions = inOrder.map(({ key, value }) => ({ name: key, source: String(value) }) as Action);
+    const actions = inOrder.map(({ key, value }) => ({ name: key, value: String(value) }) as Action);
     checkActions(actions, given);
     const [file, name, more] = operands;
     if (file === undefined || name === undefined || more !== undefined)
@@ -93,15 +94,19 @@ export const bitmap = command({
       sourceFile === undefined ? undefined : await openSource(sourceFile, { format: sourceFormat, objects });
     const store = bitmapStoreOf(layer);
     const granularity = given.granularity ?? Math.min(Math.max(layer.caps.blockSize, 4096), 65_536);
+    let called = name;
     for (const action of actions) {
       try {
-        if (store === undefined) throw noBitmaps(name);
-        await act(store, name, action, granularity, (wanted) => sourceBitmap(source?.layer ?? layer, wanted));
+        if (store === undefined) throw noBitmaps(called);
+        await act(store, called, action, granularity, (wanted) =>
+          sourceBitmap(source?.layer ?? layer, wanted),
+        );
       } catch (error) {
         if (!isDiskError(error)) throw error;
-        const message = `Operation ${action.name} on bitmap ${name} failed: ${error.message}`;
+        const message = `Operation ${action.name} on bitmap ${called} failed: ${error.message}`;
         throw new CommandError(message, { hint: hintOf(error), cause: error });
       }
+      if (action.name === 'rename') called = action.value;
     }
     return 0;
   },
@@ -147,8 +152,10 @@ async function act(
     case 'merge': {
       // The target is judged first, as QEMU does.
       await store.load(name);
-      return store.merge(name, await sourceOf(action.source));
+      return store.merge(name, await sourceOf(action.value));
     }
+    case 'rename':
+      return store.rename(name, action.value);
   }
 }
 
