@@ -6,7 +6,7 @@
  */
 import { DiskError, type HostSource } from '@strata/block';
 import type { FileReference, OpenGate } from './gate.ts';
-import type { Places } from './places.ts';
+import type { FileUse, Place, Places } from './places.ts';
 import { printable } from './reference.ts';
 
 /** How to open it. */
@@ -31,7 +31,7 @@ export class DataFile {
   readonly #access: 'read' | 'write';
   readonly #options: DataFileOptions;
   readonly #seen: Set<string>;
-  #host: HostSource | undefined;
+  #place: Place<HostSource> | undefined;
 
   /** @param seen the identities of the files of the chain */
   constructor(owner: DataFileOwner, access: 'read' | 'write', options: DataFileOptions, seen: Set<string>) {
@@ -44,7 +44,7 @@ export class DataFile {
 
   /** The opened file, which the caller closes; undefined if none was asked for. */
   get host(): HostSource | undefined {
-    return this.#host;
+    return this.#place?.host;
   }
 
   /** @throws {DiskError} denied, not-found, busy, and what opening can meet; `context.path` is the file's */
@@ -63,11 +63,16 @@ export class DataFile {
         this.#seen.add(place.identity);
       }
       await place.lock({ access, exclusive: false, share, isData: true });
+      this.#place = place;
     } catch (error) {
       await Promise.allSettled([place.host[Symbol.asyncDispose]()]);
       throw error;
     }
-    this.#host = place.host;
     return place.host;
+  }
+
+  /** Goes over to the locks for another use. Without a file it does nothing. @throws {DiskError} busy */
+  async relock(use: Pick<FileUse, 'access' | 'share'>): Promise<void> {
+    await this.#place?.lock({ ...use, exclusive: false, isData: true });
   }
 }

@@ -16,6 +16,7 @@ export {
   type WritableChain,
   type WritableImage,
 } from './open.ts';
+export { closeImage } from './open-image.ts';
 export type { FileUse, Place, Places } from './places.ts';
 export { probe } from './probe.ts';
 export { type NewBacking, type RebaseStep, rebase, rebaseUnchecked } from './rebase.ts';

@@ -11,22 +11,18 @@ import {
   checkedDevice,
   checkedSource,
   DiskError,
-  type HostFile,
-  type HostSource,
   type ImageFormat,
   isDiskError,
-  type Layer,
   type LayerSource,
-  type OpenSourceOptions,
   type SnapshotChoice,
 } from '@strata/block';
 import { ChainDevice, ChainSource } from './chain.ts';
-import { DataFile } from './data-file.ts';
 import type { OpenGate } from './gate.ts';
-import type { Place, Places } from './places.ts';
-import { formatNamed, probe } from './probe.ts';
-import { printable } from './reference.ts';
+import { type ChainImage, closeImage, type NextImage, openImage, type WritableImage } from './open-image.ts';
+import type { Places } from './places.ts';
 import { type Resolution, resolve } from './resolve.ts';
+
+export type { ChainImage, WritableImage } from './open-image.ts';
 
 /** More images than this in one chain are an error. */
 export const longestChain = 200;
@@ -64,21 +60,6 @@ export interface NamedImage {
   readonly dataFile?: string | undefined;
 }
 
-/** An image of an opened chain. */
-export interface ChainImage {
-  /** As it was opened. */
-  readonly path: string;
-  /** What the image above says of it; undefined for the top. */
-  readonly reference: BackingReference | undefined;
-  readonly format: ImageFormat;
-  readonly host: HostSource;
-  /** Equal for two names of one file; undefined where that cannot be told. */
-  readonly identity: string | undefined;
-  /** Where the guest's data is, if not in `host`. */
-  readonly dataHost: HostSource | undefined;
-  readonly layer: LayerSource;
-}
-
 /** An opened chain. Disposing of it closes all of its files. */
 export interface Chain extends AsyncDisposable {
   /** Top first. */
@@ -96,12 +77,6 @@ export interface WritableChain extends Chain {
   readonly top: WritableImage;
   /** What lies under the top, as a disk of `size` bytes: the `below` of the top's layer. */
   below(size: number): BlockSource;
-}
-
-/** An image of a chain that was opened for writing. */
-export interface WritableImage extends ChainImage {
-  readonly host: HostFile;
-  readonly layer: Layer;
 }
 
 /**
@@ -170,15 +145,6 @@ export async function openImages(
   }
 }
 
-/** An image that is to be opened. */
-interface NextImage {
-  readonly path: string;
-  /** What the image above records; undefined if the caller names it. */
-  readonly reference: BackingReference | undefined;
-  readonly format: string | ImageFormat | undefined;
-  readonly dataFile: string | undefined;
-}
-
 function topOf({ format, dataFile }: OpenOptions): Pick<NextImage, 'format' | 'dataFile'> {
   return { format, dataFile };
 }
@@ -194,97 +160,11 @@ async function below(image: ChainImage, index: number, options: OpenOptions): Pr
   return { path, reference, format: reference.format, dataFile: undefined };
 }
 
-async function openImage(
-  { path, reference, format: named, dataFile }: NextImage,
-  above: ChainImage | undefined,
-  access: 'read' | 'write',
-  options: OpenOptions,
-  seen: Set<string>,
-): Promise<ChainImage> {
-  const { places, gate } = options;
-  if (typeof named === 'string') formatNamed(named, options.formats);
-  const place = access === 'write' ? await places.openFile(path) : await places.openSource(path);
-  const data = new DataFile({ path, named: dataFile }, access, options, seen);
-  try {
-    if (reference !== undefined && above !== undefined && place.realPath !== undefined) {
-      await gate.admit(place.realPath, reference, above.path);
-    }
-    if (place.identity !== undefined && seen.has(place.identity)) {
-      throw new DiskError('corrupt', `Backing file '${printable(path)}' creates an infinite loop.`, { path });
-    }
-    if (place.identity !== undefined) seen.add(place.identity);
-    const format = await formatOf(place, named, reference, access, options);
-    await place.lock({ access, exclusive: format.exclusive, share: options.share ?? false });
-    const layer = await (access === 'write'
-      ? format.open(place.host as HostFile, { openDataFile: (name) => data.open(name) as Promise<HostFile> })
-      : format.openSource(place.host, {
-          ...(above === undefined && snapshotOf(options)),
-          openDataFile: (name) => data.open(name),
-        }));
-    if (dataFile !== undefined && data.host === undefined) {
-      await layer[Symbol.asyncDispose]();
-      const message = "'data-file' can only be set for images with an external data file";
-      throw new DiskError('invalid', message);
-    }
-    return {
-      path,
-      reference,
-      format,
-      host: place.host,
-      identity: place.identity,
-      dataHost: data.host,
-      layer,
-    };
-  } catch (error) {
-    await Promise.allSettled([data.host?.[Symbol.asyncDispose]()]);
-    await Promise.allSettled([place.host[Symbol.asyncDispose]()]);
-    throw located(error, path);
-  }
-}
-
-function snapshotOf({ snapshot }: OpenOptions): OpenSourceOptions {
-  return snapshot === undefined ? {} : { snapshot };
-}
-
-async function formatOf(
-  place: Place<HostSource>,
-  named: string | ImageFormat | undefined,
-  reference: BackingReference | undefined,
-  access: 'read' | 'write',
-  options: OpenOptions,
-): Promise<ImageFormat> {
-  if (typeof named === 'string') return formatNamed(named, options.formats);
-  if (named !== undefined) return named;
-  if (access === 'write' && reference !== undefined) {
-    const message = `no format is recorded for backing file '${printable(reference.name)}', and it is not guessed for writing`;
-    throw new DiskError('denied', message);
-  }
-  const format = await probe(place.host, options.formats);
-  if (access === 'write' && format.name === 'raw') {
-    const message = 'the format was not specified and is not guessed as raw for writing';
-    throw new DiskError('denied', message, { op: 'probe' });
-  }
-  return format;
-}
-
 /** Closes layers and files from the top down; every one is closed, and the first failure is reported. */
 export async function closeImages(images: readonly ChainImage[]): Promise<void> {
   const failures: unknown[] = [];
-  for (const { layer, host, dataHost } of images) {
-    for (const part of [layer, host, dataHost]) {
-      try {
-        await part?.[Symbol.asyncDispose]();
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-  }
+  for (const image of images) await closeImage(image).catch((error: unknown) => failures.push(error));
   if (failures.length > 0) throw failures[0];
-}
-
-function located(error: unknown, path: string): unknown {
-  if (!isDiskError(error) || error.context.path !== undefined) return error;
-  return new DiskError(error.code, error.message, { ...error.context, path, cause: error.cause });
 }
 
 /** Says of a failure below the top how the chain led to it, in QEMU's words. */

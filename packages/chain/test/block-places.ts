@@ -35,8 +35,8 @@ export function fakePlaces(files: ReadonlyMap<string, FakeFile>): RecordedPlaces
       host: host as HostFile,
       identity: file.identity ?? name,
       realPath: file.realPath ?? name,
-      lock: async ({ access }: FileUse) => {
-        log.push(`lock ${name} ${access}`);
+      lock: async ({ access, share }: FileUse) => {
+        log.push(`lock ${name} ${share ? 'shared' : access}`);
       },
     };
   };
