@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { copyFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import type { QmpClient } from '@strata/qmp';
 import {
   type NbdExtent,
   nbdinfo,
-  type Qmp,
   qcow2Blockdev,
   qemuImg,
   qemuIo,
@@ -29,7 +29,7 @@ interface Told {
 const byName = (a: Told, b: Told): number => (a.name < b.name ? -1 : 1);
 
 /** What the daemon says of a node's bitmaps; `busy` is of the moment and not of the bitmap. */
-async function bitmapsOf(qmp: Qmp, node: string): Promise<readonly Told[]> {
+async function bitmapsOf(qmp: QmpClient, node: string): Promise<readonly Told[]> {
   const nodes = await qmp.execute<
     readonly { 'node-name': string; 'dirty-bitmaps'?: readonly (Told & { busy: boolean })[] }[]
   >('query-named-block-nodes', { flat: true });
@@ -40,7 +40,7 @@ async function bitmapsOf(qmp: Qmp, node: string): Promise<readonly Told[]> {
 const listed = async (path: string): Promise<readonly Told[]> =>
   (JSON.parse(await img.ok('bitmap', '--list', '--output=json', path)) as Told[]).sort(byName);
 
-async function sums(qmp: Qmp, node: string, names: readonly string[]): Promise<readonly string[]> {
+async function sums(qmp: QmpClient, node: string, names: readonly string[]): Promise<readonly string[]> {
   const found: string[] = [];
   for (const name of names) {
     const { sha256 } = await qmp.execute<{ sha256: string }>('x-debug-block-dirty-bitmap-sha256', {
@@ -79,7 +79,7 @@ const writes = [
 const laterWrites = ['write -P 4 7M 100', 'discard 12M 64k', 'flush'];
 const size = '16M';
 
-const addByQmp = async (qmp: Qmp, node: string): Promise<void> => {
+const addByQmp = async (qmp: QmpClient, node: string): Promise<void> => {
   for (const each of made) await qmp.execute('block-dirty-bitmap-add', { node, persistent: true, ...each });
 };
 

@@ -9,7 +9,6 @@ export { type NbdExtent, nbdinfo, nbdkit } from './nbd-peers.ts';
 export { oracle } from './oracle.ts';
 export { type CheckReport, type CreateOptions, type MapEntry, qemuImg, qemuIo, qemuNbd } from './qemu.ts';
 export { type QemuHold, qemuHold } from './qemu-hold.ts';
-export { openQmp, type Qmp, QmpError, type QmpEvent } from './qmp.ts';
 export { type Random, randomFrom } from './random.ts';
 export { anyRange, assertBytes, bytesOf, runModel, scribble } from './random-calls.ts';
 export { type Requirement, requires } from './requires.ts';

@@ -3,7 +3,7 @@
  * a machine around it.
  */
 import { join } from 'node:path';
-import { openQmp, type Qmp } from './qmp.ts';
+import { connectQmp, type QmpClient } from '@strata/qmp';
 import { type Server, serve } from './run.ts';
 
 /** What the daemon opens and offers at its start. Each object is what the option takes, in QMP's form. */
@@ -18,7 +18,7 @@ export interface StorageDaemonOptions {
 
 /** A daemon; disposing of it ends it as `quit` does, with everything written and closed. */
 export interface StorageDaemon extends Server {
-  readonly qmp: Qmp;
+  readonly qmp: QmpClient;
   /** The unix socket that its NBD server listens on. */
   readonly socket: string;
   /** The URI of an export. */
@@ -42,12 +42,12 @@ export async function storageDaemon(
     ...exports.flatMap((each) => ['--export', JSON.stringify({ type: 'nbd', ...each })]),
     ...['--chardev', `socket,id=monitor,server=on,wait=off,path=${monitor}`, '--monitor', 'chardev=monitor'],
   ];
-  let opened: Qmp | undefined;
+  let opened: QmpClient | undefined;
   const server = await serve('qemu-storage-daemon', args, async () => {
-    opened = await openQmp(monitor).catch(() => undefined);
+    opened = await connectQmp({ path: monitor }).catch(() => undefined);
     return opened !== undefined;
   });
-  const qmp = opened as Qmp;
+  const qmp = opened as QmpClient;
   const stop = async (): Promise<number | null> => {
     await using _closedAtLast = qmp;
     return await server.stop();

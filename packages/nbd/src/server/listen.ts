@@ -6,7 +6,8 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { BlockDevice } from '@strata/block';
+import { type BlockDevice, DiskError } from '@strata/block';
+import { listenOn, listenOnPath } from '@strata/block/listening';
 import { TlsAcceptor } from '../tls/accept.ts';
 import type { ServerTls } from '../tls/credentials.ts';
 import { Admission } from './admission.ts';
@@ -25,9 +26,7 @@ import {
   stalledMs,
   waitingConnections,
 } from './limits.ts';
-import { listenOn } from './listen-on.ts';
 import type { ExportFigures, ServerObserver } from './observer.ts';
-import { listenOnPath } from './unix-socket.ts';
 import { Wakefulness } from './wakefulness.ts';
 
 /** In each turn of the loop every socket is read once; a full one takes more than one turn. */
@@ -48,7 +47,7 @@ export type ServerAddress =
 
 /** What a server is told. */
 export interface ListenOptions {
-  /** At least one, no two of one name. */
+  /** No two of one name. More may come and go later. */
   readonly exports: readonly Export[];
   readonly address: ListenAddress;
   /** Clients that are served at a time, 100 if not given; more wait. With 1, clients are not told that they may connect often. */
@@ -81,6 +80,18 @@ export interface NbdServer extends AsyncDisposable {
   readonly clients: number;
   /** What was asked of each export so far. */
   figures(): readonly ExportFigures[];
+  /** Clients that have chosen the export of this name. */
+  clientsOf(exportName: string): number;
+  /** Offers one more. @throws {RangeError} for a name that is taken, or one that the protocol cannot carry */
+  addExport(offered: Export): void;
+  /**
+   * Withdraws one: nobody can choose it from now on. In mode `safe` that is refused while clients use it; in mode
+   * `hard` they are cut off. Resolves when the disk is flushed and nothing of ours uses it any more.
+   *
+   * @throws {DiskError} not-found; busy in mode `safe`; and what the flush of the disk rejects with, the export being
+   *   gone all the same
+   */
+  removeExport(exportName: string, options: { readonly mode: 'safe' | 'hard' }): Promise<void>;
   /**
    * Stops: no new clients; requests under way are answered, later ones refused; then connections end. Those
    * that have not ended after `graceMs` (5000 if not given) are cut. Resolves when all disks are flushed and
@@ -103,7 +114,7 @@ export async function listen(options: ListenOptions): Promise<NbdServer> {
 }
 
 class RunningServer implements NbdServer, ConnectionHost {
-  readonly exports: ReadonlyMap<string, ServedExport>;
+  readonly exports: Map<string, ServedExport>;
   readonly multiple: boolean;
   readonly handshakeTimeoutMs: number;
   readonly resources: ConnectionHost['resources'];
@@ -196,6 +207,33 @@ class RunningServer implements NbdServer, ConnectionHost {
       }
       return { exportName, counters };
     });
+  }
+
+  clientsOf(exportName: string): number {
+    return this.#using(exportName).length;
+  }
+
+  addExport(offered: Export): void {
+    if (this.exports.has(offered.name)) throw new RangeError('two exports have one name');
+    this.exports.set(offered.name, servedExport(offered));
+  }
+
+  async removeExport(exportName: string, { mode }: { readonly mode: 'safe' | 'hard' }): Promise<void> {
+    const served = this.exports.get(exportName);
+    if (served === undefined) throw new DiskError('not-found', `Export '${exportName}' is not found`);
+    const users = this.#using(exportName);
+    if (mode === 'safe' && users.length > 0) {
+      throw new DiskError('busy', `export '${exportName}' still in use`);
+    }
+    this.exports.delete(exportName);
+    for (const connection of users) connection.destroy();
+    await Promise.all(users.map((connection) => connection.settled));
+    await served.device?.flush();
+  }
+
+  /** Connections that have chosen an export. */
+  #using(exportName: string): readonly Connection[] {
+    return [...this.#served].filter(({ session }) => session?.exportName === exportName);
   }
 
   /** A connection has less to do. */

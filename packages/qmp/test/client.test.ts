@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
-import { openQmp, QmpError, requires, storageDaemon, temporaryFolder } from '@strata/testkit';
+import { requires, storageDaemon, temporaryFolder } from '@strata/testkit';
+import { connectQmp } from '../src/client.ts';
+import { QmpError } from '../src/qmp-error.ts';
 
 const tools = requires('qemu-storage-daemon');
 const blockdevs = [{ driver: 'null-co', 'node-name': 'nothing', size: 1_048_576 }];
@@ -50,6 +52,6 @@ test('what is no QMP server is refused', async () => {
   const path = folder.file('s');
   const server = createServer((socket) => socket.end('NBDMAGIC\n'));
   await new Promise<void>((resolve) => server.listen(path, resolve));
-  await assert.rejects(openQmp(path), /not QMP: NBDMAGIC/);
+  await assert.rejects(connectQmp({ path }), /not QMP: .*'N'/);
   await new Promise((resolve) => server.close(resolve));
 });

@@ -1,16 +1,15 @@
 /**
- * A unix socket that is nobody else's from its first instant, replaces nothing but a dead socket, and removes
- * nothing but itself.
+ * Listening sockets: `listen` as a promise, and a unix socket that is nobody else's from its first instant, replaces
+ * nothing but a dead socket, and removes nothing but itself.
  *
- * Node creates sockets that others may connect to, and a umask would hold for the whole process. So the
- * socket is made in a fresh folder that only we can enter, gets its mode there, and is then linked to its
- * path, which fails if something stands there.
+ * Node creates sockets that others may connect to, and a umask would hold for the whole process. So the socket is made
+ * in a fresh folder that only we can enter, gets its mode there, and is then linked to its path, which fails if
+ * something stands there. A module of its own for those who serve: who only opens images does not load the network.
  */
 import { chmod, link, lstat, mkdtemp, rename, rm, unlink } from 'node:fs/promises';
-import { connect, type Server } from 'node:net';
+import { connect, type ListenOptions, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
-import { DiskError } from '@strata/block';
-import { listenOn } from './listen-on.ts';
+import { DiskError } from '../errors.ts';
 
 /** Of `struct sockaddr_un`, without the NUL. Longer paths would be cut off silently. */
 const longestPath = process.platform === 'linux' ? 107 : 103;
@@ -24,7 +23,7 @@ const attempts = 3;
  *   denied, not-found, io
  */
 export async function listenOnPath(server: Server, path: string): Promise<() => Promise<void>> {
-  const folder = await mkdtemp(join(dirname(path), '.nbd')).catch((cause: unknown) => {
+  const folder = await mkdtemp(join(dirname(path), '.new')).catch((cause: unknown) => {
     throw failure(cause, path, 'mkdtemp');
   });
   try {
@@ -99,4 +98,29 @@ function failure(cause: unknown, path: string, op: string): DiskError {
   if (code === 'EEXIST') return new DiskError('exists', 'something else is being created there', options);
   if (code === 'EACCES' || code === 'EPERM') return new DiskError('denied', 'permission denied', options);
   return new DiskError('io', `cannot create the socket: ${code ?? String(cause)}`, options);
+}
+
+/** Resolves when the server listens. @throws {DiskError} busy, denied, io */
+export function listenOn(server: Server, options: ListenOptions | { readonly fd: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: NodeJS.ErrnoException): void => reject(listenFailure(error));
+    server.once('error', failed);
+    server.listen(options, () => {
+      server.off('error', failed);
+      resolve();
+    });
+  });
+}
+
+function listenFailure(cause: NodeJS.ErrnoException): DiskError {
+  const options = { op: 'listen', cause };
+  switch (cause.code) {
+    case 'EADDRINUSE':
+      return new DiskError('busy', 'the address is in use', options);
+    case 'EACCES':
+    case 'EPERM':
+      return new DiskError('denied', 'permission denied', options);
+    default:
+      return new DiskError('io', `cannot listen: ${cause.message}`, options);
+  }
 }
