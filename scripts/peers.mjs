@@ -13,6 +13,7 @@ const packages = [
   'fio',
   'e2fsprogs',
   'openssl',
+  'util-linux', // has fincore
 ];
 const tools = [
   'qemu-img',
@@ -27,6 +28,7 @@ const tools = [
   'fio',
   'mke2fs',
   'openssl',
+  'fincore',
 ];
 
 /** @param {string} tool */

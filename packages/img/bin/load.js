@@ -11,9 +11,10 @@ const { Script } = require('node:vm');
 const bundle = join(__dirname, '../dist/img.cjs');
 const cache = `${bundle}.cache`;
 
+// esbuild writes ASCII, and V8 takes one byte a character faster than it decodes UTF-8.
 /** The bundle's exports, and its script, of which a cache can be made. */
 function load() {
-  const source = `(function (exports, require, module) {${readFileSync(bundle, 'utf8')}\n})`;
+  const source = `(function (exports, require, module) {${readFileSync(bundle, 'latin1')}\n})`;
   const cachedData = readIfThere(cache);
   const script = new Script(source, { filename: bundle, ...(cachedData && { cachedData }) });
   const module = { exports: {} };

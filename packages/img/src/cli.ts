@@ -8,6 +8,7 @@ import { makeObjects, type Objects } from './objects/objects.ts';
 import { describeOptions, parseLine } from './options.ts';
 import { CommandError, programName, reportFailure, UsageError } from './report.ts';
 import type { Terminal } from './terminal.ts';
+import type { ThreadUse } from './threads.ts';
 import { version } from './version.ts';
 
 /** Every verb, in the order of the help. A new one is a line here and a file in `commands/`. */
@@ -32,16 +33,27 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
 /** Verbs of qemu-img that are not here. */
 const absentVerbs: ReadonlySet<string> = new Set(['bench']);
 
-/** Runs one command line, without the program's name. Resolves to the exit status and never rejects. */
-export async function main(words: readonly string[], terminal: Terminal): Promise<number> {
+/**
+ * Runs one command line, without the program's name. Resolves to the exit status and never rejects. `prepareThreads`
+ * is told what the thread pool will have to do, before it is used.
+ */
+export async function main(
+  words: readonly string[],
+  terminal: Terminal,
+  prepareThreads?: (use: ThreadUse) => void,
+): Promise<number> {
   try {
-    return await dispatch(words, terminal);
+    return await dispatch(words, terminal, prepareThreads);
   } catch (error) {
     return reportFailure(terminal, error);
   }
 }
 
-async function dispatch([name, ...words]: readonly string[], terminal: Terminal): Promise<number> {
+async function dispatch(
+  [name, ...words]: readonly string[],
+  terminal: Terminal,
+  prepareThreads?: (use: ThreadUse) => void,
+): Promise<number> {
   if (name === undefined) throw new UsageError('Not enough arguments', { pointToHelp: true });
   if (name === '-h' || isPrefixOf(name, '--help')) return print(terminal, await overview());
   if (name === '-V' || isPrefixOf(name, '--version')) return print(terminal, `${programName} ${version}\n`);
@@ -53,6 +65,7 @@ async function dispatch([name, ...words]: readonly string[], terminal: Terminal)
   const last = verb.endsWithOperand && words.length > 1 ? words.slice(-1) : [];
   const line = parseLine(verb.options, words.slice(0, words.length - last.length));
   if (line === 'help') return print(terminal, help(name, verb));
+  prepareThreads?.(verb.threads?.(line.options) ?? 'serving');
   const objects = await objectsOf(verb, (line.options['objects'] ?? []) as readonly string[]);
   return await verb.run({ ...line, operands: [...line.operands, ...last], objects }, terminal);
 }

@@ -2,6 +2,7 @@
 import type { Objects } from './objects/objects.ts';
 import type { OptionTable, OptionValues, ParsedLine } from './options.ts';
 import type { Terminal } from './terminal.ts';
+import type { ThreadUse } from './threads.ts';
 
 /** A command line, ready to be carried out. */
 export interface CommandLine<Table extends OptionTable> extends ParsedLine<Table> {
@@ -25,6 +26,8 @@ export interface Command {
   readonly endsWithOperand?: true;
   /** Help beyond the options; paragraphs that end in a newline. */
   readonly notes?: string;
+  /** What the thread pool has to do; `serving` if not given. */
+  threads?(options: OptionValues<OptionTable>): ThreadUse;
   /** The exit status when an `--object` cannot be made; 1 if not given. */
   readonly objectFailure?: number;
   /**
@@ -37,8 +40,9 @@ export interface Command {
 
 /** A verb, with `run` typed by its own options. */
 export function command<Table extends OptionTable>(
-  verb: Omit<Command, 'options' | 'run'> & {
+  verb: Omit<Command, 'options' | 'threads' | 'run'> & {
     readonly options: Table;
+    readonly threads?: (options: OptionValues<Table>) => ThreadUse;
     readonly run: (line: CommandLine<Table>, terminal: Terminal) => Promise<number>;
   },
 ): Command {

@@ -4,7 +4,8 @@
  * A file that is there keeps its bytes until the format has accepted its options and the locks are taken; a file
  * that was not there is removed again if the image could not be made.
  */
-import { unlink } from 'node:fs/promises';
+import { unlink } from 'node:fs';
+import { promisify } from 'node:util';
 import {
   createFile,
   DiskError,
@@ -22,6 +23,9 @@ import type { Objects } from './objects/objects.ts';
 import { pathOf, schemeName } from './places/schemes.ts';
 import { CommandError } from './report.ts';
 import { nodeOptions } from './typed/node-options.ts';
+
+/** Not from node:fs/promises, which takes longer to load than the call. */
+const remove = promisify(unlink);
 
 /** All options of a new image of a format in a file of this machine. */
 export function creationTable(support: FormatSupport): readonly CreationRow[] {
@@ -65,7 +69,7 @@ export async function makeImage(name: string, support: FormatSupport, image: New
     if (dataName === undefined) return await support.create(file, image);
     return await createWithData(String(dataName), (dataFile) => support.create(file, { ...image, dataFile }));
   } catch (error) {
-    if (isNew) await unlink(path);
+    if (isNew) await remove(path);
     throw error;
   }
 }
@@ -80,7 +84,7 @@ async function createWithData(
     await using _ = file;
     return await create(file);
   } catch (error) {
-    if (isNew) await unlink(path);
+    if (isNew) await remove(path);
     throw error;
   }
 }

@@ -12,7 +12,7 @@ import { coalescedFlush } from '../durability.ts';
 import { hostError } from '../errno.ts';
 import { DiskError } from '../errors.ts';
 import { Lifetime } from '../lifetime.ts';
-import { type CachedRead, cachedRead } from '../posix/cached-read.ts';
+import { type CachedRead, cachedRead, readAhead } from '../posix/cached-read.ts';
 import { FileExtents } from '../posix/file-extents.ts';
 import { punch, zeroAllocated } from '../posix/holes.ts';
 import type { Libc } from '../posix/libc.ts';
@@ -21,6 +21,8 @@ import { type Done, readAll, writeAll } from '../posix/transfer.ts';
 import { alignDown } from '../size.ts';
 
 const ZEROS = new Uint8Array(1 << 20);
+/** Reads from this length on are started before they wait for a thread. */
+const LONG_READ = 1 << 20;
 
 /** A file that was opened for reading. */
 export interface FileSource extends HostSource {
@@ -113,7 +115,10 @@ export class FileDevice implements HostFile, FileSource {
     const inside = Math.min(into.length, this.#size - offset);
     if (inside > 0) {
       if (this.#cachedRead === undefined) return false;
-      if (this.#cachedRead(into, inside, offset) !== inside) return false;
+      if (this.#cachedRead(into, inside, offset) !== inside) {
+        if (inside >= LONG_READ) this.#startReading(offset, inside);
+        return false;
+      }
     }
     if (inside < into.length) into.fill(0, Math.max(inside, 0));
     return true;
@@ -225,6 +230,12 @@ export class FileDevice implements HostFile, FileSource {
 
   #grewTo(end: number): void {
     if (end > this.#size) this.#size = end;
+  }
+
+  /** The disk works while the read that follows waits for its turn in the thread pool, behind writes for one. */
+  #startReading(offset: number, length: number): void {
+    if (this.#libc !== undefined && this.#file.medium === 'disk')
+      readAhead(this.#libc, this.#file.fd, offset, length);
   }
 
   #extent(offset: number, limit: number): Extent {

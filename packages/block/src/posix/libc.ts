@@ -1,5 +1,5 @@
 /**
- * The C library's calls that node:fs does not offer: lseek, fallocate, fcntl, preadv2.
+ * The C library's calls that node:fs does not offer: lseek, fallocate, fcntl, preadv2, posix_fadvise.
  *
  * Called through koffi, on 64-bit little-endian Linux; elsewhere there is no `Libc` and whoever wants one
  * does without. koffi takes some milliseconds to load, so it is loaded when the first file needs it.
@@ -23,6 +23,8 @@ export interface Libc {
   readonly preadv2:
     | ((fd: number, vectors: number, count: number, offset: number, flags: number) => number)
     | undefined;
+  /** Tells what will be done with a range of a file. The result is 0 or the errno. */
+  posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
   /** Ends the process at once. */
   exit(status: number): void;
   /** Runs on a thread of its own. Resolves to 0 or to the errno. */
@@ -78,6 +80,7 @@ function bind(koffi: typeof import('koffi')): Libc {
     lseek: library.func('lseek', 'int64', ['int', 'int64', 'int']),
     // The variadic argument of fcntl travels like a named one in the calling conventions of these hosts.
     fcntl: library.func('fcntl', 'int', ['int', 'int', 'uintptr_t']),
+    posix_fadvise: library.func('posix_fadvise', 'int', ['int', 'int64', 'int64', 'int']),
     exit: library.func('_exit', 'void', ['int']),
     preadv2: optional('preadv2', 'int64', ['int', 'uintptr_t', 'int', 'int64', 'int']),
     fallocate: (fd, mode, offset, length) =>

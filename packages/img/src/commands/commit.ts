@@ -37,6 +37,7 @@ export const commit = command({
   summary: 'move what an image holds down into its backing file',
   operands: 'FILE',
   options,
+  threads: () => 'copying',
   run: async ({ options: given, operands, objects }, terminal) => {
     const { allow, base, cache, format, imageOptions, keep, progress: show, quiet } = given;
     const text = oneImage(operands);

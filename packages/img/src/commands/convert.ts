@@ -116,6 +116,7 @@ export const convert = command({
   summary: 'copy disks into an image of another format or place',
   operands: 'SOURCE... TARGET',
   options,
+  threads: ({ compress }) => (compress ? 'compressing' : 'copying'),
   notes: 'Several sources are put one after another. The target may be an NBD export with -n.\n',
   run: async ({ options, operands, objects }, terminal) => {
     const given = { ...options, objects };

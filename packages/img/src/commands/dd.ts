@@ -41,6 +41,7 @@ export const dd = command({
   summary: 'copy blocks of a disk into a new image',
   operands: 'if=INPUT of=OUTPUT [bs=SIZE] [count=BLOCKS] [skip=BLOCKS]',
   options,
+  threads: () => 'copying',
   notes: [
     'A block has 512 bytes if bs does not say otherwise. count counts from the start of the\n',
     'input: of count=3 skip=2, one block is copied.\n',

@@ -53,6 +53,7 @@ export const rebase = command({
   summary: 'put another backing file under an image',
   operands: 'FILE',
   options,
+  threads: () => 'copying',
   notes: [
     'Where the old and the new backing file differ, FILE takes what the old one has. With -u\n',
     'nothing is compared, and FILE reads differently where the two differ.\n',

@@ -3,7 +3,8 @@
  */
 import { DiskError } from '@strata/block';
 import type { Places } from '@strata/chain';
-import { type ClientTls, formatNbdUri, type NbdAddress } from '@strata/nbd';
+import type { ClientTls, NbdAddress } from '@strata/nbd';
+import { formatNbdUri } from '@strata/nbd/uri';
 import type { Objects } from '../objects/objects.ts';
 import type { ImageNode, Protocol, ProtocolNode } from '../typed/image-node.ts';
 import { type NodeOptions, nodeOptions } from '../typed/node-options.ts';

@@ -4,13 +4,17 @@
  * Written by hand because `new URL` rewrites what it reads: it removes dot segments, and an export name is free
  * text in which `a/../b` is not `b`. Text is untrusted; nothing here resolves a name or touches a file.
  *
+ * It is an entry of the package by itself, for those who want to know what a name is before they load the rest.
+ *
  * Spec: The NBD Uniform Resource Indicator (URI) format, "NBD URI components"; RFC 3986, section 3
  */
-import { isIPv6 } from 'node:net';
 import { DiskError } from '@strata/block';
 import { defaultPort, maxStringLength } from '../protocol/numbers.ts';
 import { printable } from '../protocol/text.ts';
 import { formatTlsWish, isTlsParameter, noTls, type TlsWish, tlsWish } from './uri-tls.ts';
+
+/** Loading it takes a tenth of a small command, and few names have an address in brackets. */
+const net = () => process.getBuiltinModule('node:net');
 
 /** Where a server listens: a unix socket (a leading NUL means the abstract namespace) or a TCP port. */
 export type NbdAddress = { readonly path: string } | { readonly host: string; readonly port: number };
@@ -134,7 +138,7 @@ function parseAuthority(authority: string): Authority {
 function parseHost(text: string): string {
   const host = decode(text.replace(/^\[|\]$/g, ''), 'the host');
   if (text.startsWith('[')) {
-    if (!isIPv6(host)) throw invalid('what stands in brackets is not an IPv6 address');
+    if (!net().isIPv6(host)) throw invalid('what stands in brackets is not an IPv6 address');
     return host;
   }
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
