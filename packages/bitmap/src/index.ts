@@ -7,6 +7,7 @@ export {
   mostMemory,
   smallestGranularity,
 } from './bitmap.ts';
+export type { BitmapChange } from './change.ts';
 export { type BitmapKeeper, keptBitmap, type NamedBitmap, NamedBitmaps } from './named-bitmaps.ts';
 export {
   type BitmapFacts,

@@ -27,6 +27,9 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   bitmap: async () => (await import('./commands/bitmap.ts')).bitmap,
   amend: async () => (await import('./commands/amend.ts')).amend,
   resize: async () => (await import('./commands/resize.ts')).resize,
+  backup: async () => (await import('./commands/backup.ts')).backup,
+  restore: async () => (await import('./commands/restore.ts')).restore,
+  checkpoint: async () => (await import('./commands/checkpoint.ts')).checkpoint,
   serve: async () => (await import('./commands/serve.ts')).serve,
 };
 
@@ -91,7 +94,7 @@ function print(terminal: Terminal, text: string): number {
 
 async function overview(): Promise<string> {
   const lines = await Promise.all(
-    Object.entries(verbs).map(async ([name, load]) => `  ${name.padEnd(9)}${(await load()).summary}\n`),
+    Object.entries(verbs).map(async ([name, load]) => `  ${name.padEnd(11)}${(await load()).summary}\n`),
   );
   return [
     `Usage: ${programName} COMMAND [OPTION]... FILE...\n`,

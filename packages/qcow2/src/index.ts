@@ -1,6 +1,7 @@
 /** One qcow2 image (versions 2 and 3) as a layer of a chain. */
 export { type AmendChanges, type AmendTarget, amendQcow2 } from './amend.ts';
 export type { BitmapEntry } from './bitmaps.ts';
+export { changeBitmaps } from './change-bitmaps.ts';
 export type { Finding } from './check/findings.ts';
 export { type CheckOptions, type CheckReport, checkImage } from './check.ts';
 export { type CreateQcow2Options, createQcow2, versionOfCompat } from './create.ts';

@@ -5,6 +5,7 @@ import {
   bitmapsSize,
   type CheckReport,
   type CreateQcow2Options,
+  changeBitmaps,
   checkImage,
   createQcow2,
   createSnapshot,
@@ -49,6 +50,13 @@ export const qcow2Support: FormatSupport = {
   describe: async (file) => factsOf(await readInfo(file)),
   dataFile: dataFileName,
   keepsBitmaps: true,
+  bitmapList: {
+    read: async (file) => {
+      const { bitmaps } = await readInfo(file);
+      return bitmaps.map(({ name, auto, inUse }) => ({ name, enabled: auto, inconsistent: inUse }));
+    },
+    change: changeBitmaps,
+  },
   snapshots: {
     create: (file, name, date) => {
       const milliseconds = date.getTime();

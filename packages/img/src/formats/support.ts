@@ -1,4 +1,5 @@
 /** What the command asks of an image format, beyond reading and writing it: the row of `formats` in `open.ts`. */
+import type { BitmapChange, BitmapFacts as ListedBitmap } from '@strata/bitmap';
 import type { BackingReference, BlockSource, HostFile, HostSource, ImageFormat } from '@strata/block';
 import type { WritableChain } from '@strata/chain';
 import type { CreationRow, CreationValues } from '../creation.ts';
@@ -34,6 +35,8 @@ export interface FormatSupport {
   readonly bitmaps: ((file: HostSource) => Promise<readonly BitmapFacts[] | undefined>) | undefined;
   /** Its images keep dirty bitmaps. */
   readonly keepsBitmaps?: true;
+  /** The list of an image's bitmaps, for whoever has only the file; undefined if the format keeps none. */
+  readonly bitmapList?: BitmapList;
   /** Changes options of an image; undefined if the format has none that can be changed. */
   readonly amend: AmendSupport | undefined;
   /** Keeps states of a disk inside its image; undefined if the format cannot. */
@@ -47,6 +50,13 @@ export interface FormatSupport {
   readonly check: ((file: HostSource) => Promise<CheckOutcome>) | undefined;
   /** Repairs leaks only, or all that can be; the outcome is that of the check on the way. */
   readonly repair: ((file: HostFile, scope: 'leaks' | 'all') => Promise<CheckOutcome>) | undefined;
+}
+
+/** The bitmaps of an image that is not open as a disk. All of it throws DiskErrors. */
+export interface BitmapList {
+  read(file: HostSource): Promise<readonly Pick<ListedBitmap, 'name' | 'enabled' | 'inconsistent'>[]>;
+  /** Makes all of `changes`, or none. */
+  change(file: HostFile, changes: readonly BitmapChange[]): Promise<void>;
 }
 
 /** Changing options that an image was created with. */

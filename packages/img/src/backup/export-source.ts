@@ -1,0 +1,75 @@
+/**
+ * An NBD export as what a backup is taken of: its `qemu:dirty-bitmap:` contexts tell what changed.
+ *
+ * That an export stands still cannot be seen. It does where `img checkpoint` made it: then its description names
+ * the checkpoint. Otherwise the user may vouch for it.
+ */
+import { parseCheckpoint } from '@strata/backup';
+import { isDiskError } from '@strata/block';
+import { describeExports, type NbdConnection, openNbd, parseNbdUri } from '@strata/nbd';
+import { CommandError } from '../report.ts';
+import type { OpenedSource, SourceWish } from './file-source.ts';
+
+const prefix = 'qemu:dirty-bitmap:';
+/** Connections that requests are spread over, where a server lets a client have several. */
+const connections = 4;
+const dirty = 1;
+
+/** How an export is asked for. */
+export interface ExportWish extends SourceWish {
+  /** Bitmaps that the user named. */
+  readonly bitmaps: readonly string[];
+  readonly reconnectDelayMs: number;
+}
+
+/** What `img checkpoint` writes as the description of an export that stands still. */
+export function descriptionOf(checkpoint: string): string {
+  return `checkpoint ${checkpoint}`;
+}
+
+/** @throws {CommandError} @throws {DiskError} */
+export async function openExportSource(uri: string, wish: ExportWish): Promise<OpenedSource> {
+  const { known, told } = await describe(uri);
+  const checkpoint = wish.checkpoint ?? told;
+  const series = known.filter((name) => parseCheckpoint(name)?.series === wish.series);
+  const wanted = [...new Set([...wish.bitmaps, ...series])];
+  const contexts = wanted.map((name) => prefix + name);
+  const { reconnectDelayMs } = wish;
+  let connection: NbdConnection;
+  try {
+    connection = await openNbd(uri, { connections, contexts, reconnectDelayMs });
+  } catch (error) {
+    if (!isDiskError(error)) throw error;
+    throw new CommandError(`Could not open '${uri}': ${error.message}`, { cause: error });
+  }
+  const { source, info } = connection;
+  return {
+    disk: source,
+    name: uri,
+    frozen: wish.frozen || (told !== undefined && told === checkpoint),
+    checkpoint,
+    bitmaps: info.contexts.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
+    changes: async function* (bitmap) {
+      for (let at = 0; at < source.size; ) {
+        const { length, flags } = await connection.contextAt(prefix + bitmap, at, source.size - at);
+        if ((flags & dirty) !== 0) yield { offset: at, length };
+        at += length;
+      }
+    },
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+}
+
+/** What the server tells of the export: servers that list nothing tell nothing. */
+async function describe(uri: string): Promise<{ known: readonly string[]; told: string | undefined }> {
+  try {
+    const target = parseNbdUri(uri);
+    const found = (await describeExports(target)).find(({ name }) => name === target.exportName);
+    const known = (found?.contexts ?? []).filter((name) => name.startsWith(prefix));
+    const told = /^checkpoint (\S{1,1023})$/.exec(found?.description ?? '')?.[1];
+    return { known: known.map((name) => name.slice(prefix.length)), told };
+  } catch (error) {
+    if (!isDiskError(error)) throw error;
+    return { known: [], told: undefined };
+  }
+}

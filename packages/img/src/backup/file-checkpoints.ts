@@ -1,0 +1,62 @@
+/** Images in files as what checkpoints are made of: nobody else has them open meanwhile. */
+import type { CheckpointImage } from '@strata/backup';
+import { DiskError, isDiskError } from '@strata/block';
+import { openImageFile, type Wish } from '../open.ts';
+import { changeLocks } from '../places/file.ts';
+import { CommandError } from '../report.ts';
+
+const finest = 4096;
+const coarsest = 65_536;
+
+/** Images that are locked against everybody else. */
+export interface OpenedImages extends AsyncDisposable {
+  readonly images: readonly CheckpointImage[];
+}
+
+/**
+ * Opens all of them, or none.
+ *
+ * @param granularity of new bitmaps; undefined: their cluster size, 4 KiB to 64 KiB
+ * @throws {CommandError}
+ */
+export async function openCheckpointImages(
+  names: readonly string[],
+  wish: Omit<Wish, 'allow'>,
+  granularity: number | undefined,
+): Promise<OpenedImages> {
+  const opened: AsyncDisposable[] = [];
+  const images: CheckpointImage[] = [];
+  const close = async (): Promise<void> => {
+    for (const result of await Promise.allSettled(opened.map((each) => each[Symbol.asyncDispose]())))
+      if (result.status === 'rejected') throw result.reason;
+  };
+  try {
+    for (const name of names) {
+      const { host, support, ...rest } = await openImageFile(name, { ...wish, locks: changeLocks });
+      opened.push(rest);
+      const { bitmapList } = support;
+      if (bitmapList === undefined) {
+        const message = `images of format '${support.format.name}' keep no bitmaps`;
+        throw new CommandError(`No checkpoint of '${name}': ${message}`);
+      }
+      const { clusterSize = coarsest } = await support.describe(host).catch(saying(name));
+      images.push({
+        name,
+        granularity: granularity ?? Math.min(Math.max(clusterSize, finest), coarsest),
+        list: () => bitmapList.read(host).catch(saying(name)),
+        change: (changes) => bitmapList.change(host, changes).catch(saying(name)),
+      });
+    }
+    return { images, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close().catch(() => undefined);
+    throw error;
+  }
+}
+
+function saying(name: string): (error: unknown) => never {
+  return (error) => {
+    if (!isDiskError(error)) throw error;
+    throw new DiskError(error.code, `'${name}': ${error.message}`, { ...error.context, cause: error });
+  };
+}
