@@ -17,6 +17,8 @@ export interface PlanWish {
   readonly bitmaps?: readonly string[];
   /** The checkpoint at which the bitmaps begin; undefined: the one that one of them is called after. */
   readonly since?: string | undefined;
+  /** The source is the one of the newest backup, although it is called otherwise now. */
+  readonly moved?: boolean;
 }
 
 /** What a backup will be. */
@@ -31,9 +33,9 @@ export const fullHelps = 'full backup';
 
 /** @throws {DiskError} invalid, not-found, corrupt: `context.op` is `fullHelps` where a full backup could be taken */
 export function planBackup(
-  { disk, checkpoint, bitmaps: offered }: Pick<BackupSource, 'disk' | 'checkpoint' | 'bitmaps'>,
+  { disk, name, checkpoint, bitmaps: offered }: Omit<BackupSource, 'frozen' | 'changes'>,
   points: readonly Point[],
-  { kind, bitmaps = [], since }: PlanWish,
+  { kind, bitmaps = [], since, moved = false }: PlanWish,
 ): Plan {
   const named = bitmaps.length > 0;
   if (kind === 'full' && named) throw new DiskError('invalid', 'a full backup needs no bitmap');
@@ -53,6 +55,11 @@ export function planBackup(
   }
   if (checkpoint === undefined) {
     throw refusal('invalid', 'the source is at no checkpoint; make one, or name the one that it is at');
+  }
+  // Our own names of checkpoints say which disk they are of.
+  if (parseCheckpoint(parent.checkpoint) === undefined && parent.source !== name && !moved) {
+    const message = `the newest backup is of '${parent.source}'; if that is the same disk, say that it was moved`;
+    throw refusal('invalid', message);
   }
   if (parent.size !== disk.size) {
     const sizes = `${disk.size} bytes, and the newest backup is of one of ${parent.size}`;

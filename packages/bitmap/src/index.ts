@@ -13,11 +13,13 @@ export {
   type BitmapFacts,
   type BitmapSource,
   type BitmapStore,
+  bitmapExists,
   bitmapStoreOf,
   bitmapsOf,
   type FrozenBitmap,
   inconsistentBitmap,
   inconsistentUse,
+  judgeBitmapName,
   type NewBitmap,
   noSuchBitmap,
 } from './store.ts';

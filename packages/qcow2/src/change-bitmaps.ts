@@ -7,21 +7,29 @@
  *
  * Spec: qcow2.txt, "Bitmap directory" and "Bitmaps extension"
  */
-import { type BitmapChange, DirtyBitmap, inconsistentBitmap, noSuchBitmap } from '@strata/bitmap';
+import {
+  type BitmapChange,
+  bitmapExists,
+  DirtyBitmap,
+  inconsistentBitmap,
+  judgeBitmapName,
+  noSuchBitmap,
+} from '@strata/bitmap';
 import { DiskError, type HostFile, withContext } from '@strata/block';
 import { bitmapClusters } from './bitmap-content.ts';
 import { freeBits, newTable } from './bitmap-storing.ts';
-import { type BitmapEntry, encodeDirectory, listBitmaps } from './bitmaps.ts';
+import { type BitmapEntry, encodeDirectory, listBitmaps, readExtra } from './bitmaps.ts';
 import { repairDirty } from './dirty-bit.ts';
 import { hasFeature, unsupportedFor } from './features.ts';
-import { Autoclear, MAX_BITMAP_BYTES, MAX_BITMAP_NAME, MAX_BITMAPS } from './format.ts';
+import { Autoclear, MAX_BITMAP_BYTES, MAX_BITMAPS } from './format.ts';
 import { type HostOffset, hostOffset } from './geometry.ts';
 import { type Header, readHeader } from './header.ts';
 import { featuresPatch } from './header-encode.ts';
 import { rewriteHeader } from './header-rewrite.ts';
 import { Image } from './image.ts';
+import { judgeDirectory } from './image-bitmaps.ts';
 
-type Entry = Omit<BitmapEntry, 'entryAt'>;
+type Entry = Omit<BitmapEntry, 'entryAt'> & { readonly extra: Uint8Array };
 
 /**
  * Makes all of `changes`, in their order, or none of them.
@@ -59,9 +67,12 @@ async function openImage(file: HostFile): Promise<Image> {
 async function change(image: Image, changes: readonly BitmapChange[]): Promise<void> {
   const { file, header, barrier, allocator, quarantine, geometry, structures } = image;
   const parts = { file, geometry, allocator, quarantine, structures };
-  const old = await listBitmaps(file, header);
+  const old: Entry[] = [];
+  for (const entry of await listBitmaps(file, header))
+    old.push({ ...entry, extra: await readExtra(file, entry) });
   let entries: readonly Entry[] = old;
   for (const each of changes) entries = changed(entries, each, image);
+  judgeDirectory(entries);
   const placed: Entry[] = [];
   for (const entry of entries) {
     if (entry.tableAt !== nowhere) placed.push(entry);
@@ -81,7 +92,8 @@ async function change(image: Image, changes: readonly BitmapChange[]): Promise<v
     quarantine.add(before.directoryAt / geometry.clusterSize, clusters);
   }
   for (const entry of old) {
-    if (!placed.some(({ tableAt }) => tableAt === entry.tableAt)) await freeBits(parts, entry);
+    if (!placed.some(({ tableAt }) => tableAt === entry.tableAt))
+      await freeBits(parts, { ...entry, entryAt: nowhere });
   }
 }
 
@@ -92,15 +104,15 @@ function changed(entries: readonly Entry[], each: BitmapChange, image: Image): r
   const at = entries.findIndex(({ name }) => name === each.name);
   const found = entries[at];
   if (each.kind === 'add') {
-    if (found !== undefined) throw exists(each.name);
+    if (found !== undefined) throw bitmapExists(each.name);
     return [...entries, added(entries.length, each, image)];
   }
   if (found === undefined) throw noSuchBitmap(each.name);
   if (each.kind === 'remove') return entries.filter((entry) => entry !== found);
   if (found.inUse) throw inconsistentBitmap(each.name);
   if (each.kind === 'set-enabled') return entries.with(at, { ...found, auto: each.enabled });
-  if (entries.some(({ name }) => name === each.to)) throw exists(each.to);
-  judgeName(each.to);
+  if (entries.some(({ name }) => name === each.to)) throw bitmapExists(each.to);
+  judgeBitmapName(each.to);
   return entries.with(at, { ...found, name: each.to });
 }
 
@@ -109,7 +121,7 @@ function added(
   { name, granularity, enabled }: Extract<BitmapChange, { kind: 'add' }>,
   { geometry, size }: Image,
 ): Entry {
-  judgeName(name);
+  judgeBitmapName(name);
   // It is made for what it judges.
   void new DirtyBitmap(size, granularity);
   if (geometry.version < 3)
@@ -120,7 +132,8 @@ function added(
   if (tableEntries * geometry.clusterSize > MAX_BITMAP_BYTES) {
     throw new DiskError('limit', 'Too much space will be occupied by the bitmap. Use larger granularity');
   }
-  return { name, granularity, inUse: false, auto: enabled, tableAt: nowhere, tableEntries };
+  const state = { inUse: false, auto: enabled, extraLength: 0, extraCompatible: false };
+  return { name, granularity, ...state, extra: new Uint8Array(0), tableAt: nowhere, tableEntries };
 }
 
 /** Where the directory is now; undefined if there are no bitmaps any more. */
@@ -134,14 +147,4 @@ async function writeDirectory(
   const at: HostOffset = run.at;
   await file.write(bytes, at);
   return { directoryAt: at, directorySize: bytes.length };
-}
-
-function exists(name: string): DiskError {
-  return new DiskError('exists', `Bitmap already exists: ${name}`);
-}
-
-function judgeName(name: string): void {
-  const length = Buffer.byteLength(name);
-  if (length > 0 && length <= MAX_BITMAP_NAME && !name.includes('\0')) return;
-  throw new DiskError('invalid', `A bitmap's name has 1 to ${MAX_BITMAP_NAME} bytes, none of them NUL`);
 }

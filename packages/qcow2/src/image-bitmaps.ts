@@ -199,7 +199,7 @@ function keptEntry({ kept }: Row): BitmapEntry {
 }
 
 /** @throws {DiskError} limit for a directory that QEMU would not read */
-function judgeDirectory(entries: readonly Pick<BitmapEntry, 'name' | 'extraLength'>[]): void {
+export function judgeDirectory(entries: readonly Pick<BitmapEntry, 'name' | 'extraLength'>[]): void {
   const length = entries.reduce((sum, entry) => sum + bitmapEntryLength(entry), 0);
   if (length > MAX_BITMAP_DIRECTORY_BYTES)
     throw new DiskError('limit', 'Not enough space in the bitmap directory');

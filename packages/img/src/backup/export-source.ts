@@ -22,11 +22,6 @@ export interface ExportWish extends SourceWish {
   readonly reconnectDelayMs: number;
 }
 
-/** What `img checkpoint` writes as the description of an export that stands still. */
-export function descriptionOf(checkpoint: string): string {
-  return `checkpoint ${checkpoint}`;
-}
-
 /** @throws {CommandError} @throws {DiskError} */
 export async function openExportSource(uri: string, wish: ExportWish): Promise<OpenedSource> {
   const { known, told } = await describe(uri);

@@ -1,4 +1,6 @@
 /** An image file as what a backup is taken of: the bitmaps of its top image tell what changed. */
+
+import { realpath } from 'node:fs/promises';
 import { type BackupSource, checkpointOfDisk, checkpointsIn } from '@strata/backup';
 import { bitmapsOf } from '@strata/bitmap';
 import { openDisk, paddedDisk, type Wish } from '../open.ts';
@@ -30,7 +32,7 @@ export async function openFileSource(name: string, wish: Wish, of: SourceWish): 
     const checkpoint = of.checkpoint ?? (await checkpointOfDisk(checkpointsIn(facts, of.series), countOf));
     return {
       disk: paddedDisk(chain),
-      name,
+      name: await nameOf(chain.images[0]?.host.path, name),
       frozen: wish.share !== true,
       checkpoint,
       bitmaps: facts.filter((each) => each.inconsistent || !each.enabled).map((each) => each.name),
@@ -44,4 +46,9 @@ export async function openFileSource(name: string, wish: Wish, of: SourceWish): 
     await Promise.allSettled([chain[Symbol.asyncDispose]()]);
     throw error;
   }
+}
+
+/** The same from wherever the command is run. */
+async function nameOf(path: string | undefined, typed: string): Promise<string> {
+  return path === undefined ? typed : await realpath(path).catch(() => typed);
 }
