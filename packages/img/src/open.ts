@@ -43,6 +43,7 @@ import { noObjects, type Objects } from './objects/objects.ts';
 import { type FileManner, type LockChoice, useLocks } from './places/file.ts';
 import { pathOf, typedPlaces } from './places/schemes.ts';
 import { CommandError, UsageError } from './report.ts';
+import type { FormatNode } from './typed/image-node.ts';
 import { describedImage } from './typed/typed-name.ts';
 
 /** How the user wants an image opened. */
@@ -123,6 +124,11 @@ export function openingOf(text: string, wish: Wish): Opening {
   return describedOpening(described, describedWish(wish));
 }
 
+/** What opens a described image. @throws {DiskError} */
+export function openingOfNode(node: FormatNode, wish: Wish): Opening {
+  return describedOpening(node, describedWish(wish));
+}
+
 function mannerOf({ locks = useLocks, unsafe = false, reconnectDelayMs }: Omit<Wish, 'allow'>): FileManner {
   return { locks, unsafe, reconnectDelayMs };
 }
@@ -160,7 +166,7 @@ export interface OpenedAll<T> extends AsyncDisposable {
 /** Opens all of `names`, or none. */
 export async function openAll<T extends AsyncDisposable>(
   names: readonly string[],
-  open: (name: string) => Promise<T>,
+  open: (name: string, index: number) => Promise<T>,
 ): Promise<OpenedAll<T>> {
   const opened: T[] = [];
   const close = async (): Promise<void> => {
@@ -168,7 +174,7 @@ export async function openAll<T extends AsyncDisposable>(
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
   };
   try {
-    for (const name of names) opened.push(await open(name));
+    for (const [index, name] of names.entries()) opened.push(await open(name, index));
     return { opened, [Symbol.asyncDispose]: close };
   } catch (error) {
     await close().catch(() => undefined);

@@ -13,6 +13,7 @@ export {
   isText,
   list,
   nothing,
+  type Optional,
   optional,
   type Read,
   record,

@@ -1,6 +1,5 @@
 /** `info`: what an image is. Opens one file, or with --backing-chain the file of every image of the chain. */
-import type { BackingReference } from '@strata/block';
-import { allowLocal, longestChain } from '@strata/chain';
+import { longestChain } from '@strata/chain';
 import {
   allowRow,
   formatRow,
@@ -12,13 +11,13 @@ import {
   wantsJson,
 } from '../arguments.ts';
 import { command, type Given as GivenOptions } from '../command.ts';
-import { inSectors } from '../disk-size.ts';
+import { imageReport } from '../image-report.ts';
 import { objectRow } from '../objects/objects.ts';
 import { cannotOpen, gateFor, openImage, type Wish } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { infoLocks } from '../places/file.ts';
 import { schemeName } from '../places/schemes.ts';
-import { type BackingReport, type ImageReport, infoJson, infoText } from '../print/info.ts';
+import { type ImageReport, infoJson, infoText } from '../print/info.ts';
 import { formatJson } from '../print/json.ts';
 import { CommandError, UsageError } from '../report.ts';
 import type { Terminal } from '../terminal.ts';
@@ -105,22 +104,8 @@ async function reportOf(
   const { filename, support, host, realPath } = image;
   try {
     if (realPath !== undefined) await admit(realPath);
-    const { backing, ...facts } = await support.describe(host);
-    return {
-      ...facts,
-      virtualSize: inSectors(facts.virtualSize),
-      filename,
-      format: support.format.name,
-      actualSize: await host.allocated(),
-      backing: backing && (await backingReport(backing, filename)),
-    };
+    return await imageReport({ filename, support, host });
   } catch (error) {
     throw cannotOpen(name, error);
   }
-}
-
-async function backingReport(reference: BackingReference, from: string): Promise<BackingReport> {
-  const { name, format } = reference;
-  const fullName = await allowLocal.resolve(reference, from).catch(() => undefined);
-  return { name, format, fullName };
 }

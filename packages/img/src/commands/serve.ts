@@ -1,4 +1,5 @@
 /** `serve`: exports images over NBD until it is told to stop. */
+import { resolve } from 'node:path';
 import { isDiskError } from '@strata/block';
 import {
   type Export,
@@ -13,7 +14,7 @@ import { CommandError, UsageError } from '../report.ts';
 import { chooseAddress } from '../serving/address.ts';
 import { announceAt, urisOf, variablesFor } from '../serving/announce.ts';
 import { clientTlsOf, serverTlsOf } from '../serving/encryption.ts';
-import { openExports } from '../serving/exports.ts';
+import { openExports, servingWish } from '../serving/exports.ts';
 import { openLog, type ServerLog } from '../serving/log.ts';
 import { refuseContradictions, type ServeOptions, serveOptions } from '../serving/options.ts';
 import {
@@ -38,14 +39,18 @@ export const serve = command({
     'A COMMAND runs while the images are served, on a unix socket of its own if none is\n',
     'given, with the variables uri, uris, unixsocket, port and exportname. When it ends the\n',
     'server stops, and the exit status is its own.\n\n',
-    'A service manager may hand over the socket (LISTEN_FDS and LISTEN_PID).\n',
+    'A service manager may hand over the socket (LISTEN_FDS and LISTEN_PID).\n\n',
+    'With --control each image is a node for commands: by its NAME, and without one disk0,\n',
+    'disk1 and so on, by its place on the line. Images under it have generated names;\n',
+    "'img ctl SOCKET query-named-block-nodes' tells them. Then a FILE may be missing.\n",
   ].join(''),
   run: async ({ options, objects, operands, afterDashes = [] }, terminal) => {
     const given = { ...options, objects };
     const files = operands.slice(0, operands.length - afterDashes.length);
     refuseContradictions(given, files, afterDashes);
     if (given.list) return await listServer(given, terminal);
-    if (files.length === 0) throw new UsageError('Expecting image file name', { pointToHelp: true });
+    if (files.length === 0 && given.control === undefined)
+      throw new UsageError('Expecting image file name', { pointToHelp: true });
     if (!given.fork) return await serveFiles(files, afterDashes, given, terminal);
     const { forkServer, isInBackground, unseenTerminal } = await import('../serving/daemon.ts');
     if (!isInBackground()) return await forkServer(terminal, given.readyFd);
@@ -70,7 +75,9 @@ async function serveFiles(
   const encrypted = tls !== undefined;
   await using chosen = await chooseAddress(given, { captive: isCaptive, encrypted });
   const log = openLog(given, terminal);
-  await using opened = await openExports(files, given);
+  const steered = given.control === undefined ? undefined : await import('../control/control.ts');
+  await using graph = steered && new steered.Graph();
+  await using opened = await openExports(files, given, graph);
   const { exports } = opened;
   using signals = stopSignals();
   const clients = lastClientLeft();
@@ -84,6 +91,19 @@ async function serveFiles(
   await using _server = closedAtLast(server);
   await using metrics =
     given.metrics === undefined ? undefined : await metricsFor(given.metrics, server, given);
+  const report = (error: unknown): void =>
+    log.error('bug', { stack: String((error as Error).stack ?? error) });
+  await using control =
+    given.control === undefined || graph === undefined
+      ? undefined
+      : await steered?.openControl({
+          path: resolve(given.control),
+          graph,
+          nbd: server,
+          served: opened.served,
+          wish: servingWish(files, given),
+          report,
+        });
   const { writePidFile } = given.pidFile === undefined ? {} : await import('../serving/daemon.ts');
   using _pidFile = writePidFile?.(given.pidFile as string);
   const uris = urisOf(server, exports, { encrypted });
@@ -91,8 +111,9 @@ async function serveFiles(
   await announce(uris, given, isCaptive, terminal);
   const status = isCaptive
     ? await runWords(words, variablesFor(server, uris, exports), signals)
-    : await untilStopped(signals, given.once ? clients.done : undefined);
+    : await untilStopped(signals, [given.once ? clients.done : undefined, control?.quit]);
   log.info('stopping');
+  await control?.[Symbol.asyncDispose]();
   await closeServer(server, signals);
   log.info('stopped');
   return status;
@@ -153,7 +174,10 @@ async function runWords(
   return await runCommand(words, variables, signals);
 }
 
-async function untilStopped({ first }: StopSignals, clientsLeft: Promise<void> | undefined): Promise<number> {
-  await Promise.race([first, ...(clientsLeft === undefined ? [] : [clientsLeft])]);
+async function untilStopped(
+  { first }: StopSignals,
+  others: readonly (Promise<void> | undefined)[],
+): Promise<number> {
+  await Promise.race([first, ...others.filter((each) => each !== undefined)]);
   return 0;
 }

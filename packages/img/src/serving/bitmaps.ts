@@ -1,5 +1,5 @@
 /** The dirty bitmaps that an export offers: those of its image and of the images under it. */
-import { bitmapsOf, type DirtyBitmap } from '@strata/bitmap';
+import { bitmapStoreOf, bitmapsOf, type DirtyBitmap } from '@strata/bitmap';
 import { isDiskError } from '@strata/block';
 import type { Chain } from '@strata/chain';
 import { type DirtyRuns, dirtyBitmap, type MetaContext } from '@strata/nbd';
@@ -9,6 +9,13 @@ import { CommandError, hintOf } from '../report.ts';
 export interface BitmapChoice {
   readonly bitmaps: readonly string[];
   readonly allBitmaps: true | undefined;
+}
+
+/** The contexts of an export's bitmaps. */
+export interface BitmapContexts {
+  readonly contexts: readonly MetaContext[];
+  /** The bitmaps are busy until this is called. */
+  release(): void;
 }
 
 /**
@@ -21,7 +28,7 @@ export async function bitmapContexts(
   chain: Chain,
   { bitmaps, allBitmaps }: BitmapChoice,
   start: number,
-): Promise<readonly MetaContext[]> {
+): Promise<BitmapContexts> {
   const found = new Map<string, { readonly image: object; readonly inconsistent: boolean }>();
   for (const { layer } of chain.images) {
     for (const { name, inconsistent } of (await bitmapsOf(layer)?.list()) ?? []) {
@@ -31,12 +38,15 @@ export async function bitmapContexts(
   const usable = [...found].filter(([, { inconsistent }]) => !inconsistent).map(([name]) => name);
   const names = new Set([...bitmaps, ...(allBitmaps ? usable : [])]);
   const contexts: MetaContext[] = [];
+  const releases: (() => void)[] = [];
   for (const name of names) {
     const image = found.get(name)?.image;
     if (image === undefined) throw new CommandError(`Bitmap '${name}' is not found`);
-    contexts.push(dirtyBitmap(name, seenFrom(start, await load(image, name))));
+    contexts.push(dirtyBitmap(name, bitmapRuns(await load(image, name), start)));
+    const release = await bitmapStoreOf(image)?.hold(name);
+    if (release !== undefined) releases.push(release);
   }
-  return contexts;
+  return { contexts, release: () => releases.forEach((release) => void release()) };
 }
 
 async function load(image: object, name: string): Promise<DirtyBitmap> {
@@ -50,8 +60,8 @@ async function load(image: object, name: string): Promise<DirtyBitmap> {
   }
 }
 
-/** The runs by their distance from `start`. An image under a longer one has nothing dirty past its end. */
-function seenFrom(start: number, bitmap: DirtyBitmap): DirtyRuns {
+/** The runs of a bitmap by their distance from `start`. An image under a longer one has nothing dirty past its end. */
+export function bitmapRuns(bitmap: DirtyBitmap, start: number): DirtyRuns {
   return {
     nextDirty: (offset) => {
       if (start + offset >= bitmap.size) return undefined;

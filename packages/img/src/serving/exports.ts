@@ -4,7 +4,8 @@
  */
 import { basename } from 'node:path';
 import { type BlockDevice, type BlockSource, deviceWindow, isDiskError, sourceWindow } from '@strata/block';
-import { type Chain, printable } from '@strata/chain';
+import { type Chain, printable, type WritableChain } from '@strata/chain';
+import type { LiveDisk } from '@strata/live';
 import {
   allocationDepth,
   baseAllocation,
@@ -13,6 +14,8 @@ import {
   type MetaContext,
   parseNbdUri,
 } from '@strata/nbd';
+import type { ServedDisk } from '../control/control.ts';
+import type { Graph } from '../control/graph.ts';
 import { foldersOf, type OpenedAll, openAll, openDisk, openWritableDisk, type Wish } from '../open.ts';
 import { serveLocks } from '../places/file.ts';
 import { CommandError } from '../report.ts';
@@ -33,25 +36,59 @@ interface OpenedDisk extends AsyncDisposable {
   readonly device: BlockDevice | undefined;
   /** What clients may ask of it. */
   readonly contexts: readonly MetaContext[];
+  /** The same, if the server can be steered: the graph closes it then. */
+  readonly live: LiveDisk | undefined;
+  /** Gives back what the contexts keep busy. */
+  release(): void;
 }
 
 /** A disk and the images that it is made of. */
-interface WholeDisk extends Omit<OpenedDisk, 'contexts'> {
+interface WholeDisk extends Omit<OpenedDisk, 'contexts' | 'release'> {
   readonly chain: Chain;
 }
+
+/** Makes an opened chain a disk of the graph. @throws {DiskError} for the name of its node */
+type Adopt = (chain: Chain | WritableChain) => LiveDisk;
 
 /** All exports, those with the shorter URI first; the disks close with it. */
 export interface OpenedExports extends AsyncDisposable {
   readonly exports: readonly Export[];
+  /** The same with their disks, if the server can be steered. */
+  readonly served: readonly ServedDisk[];
 }
 
-/** @throws {CommandError} */
-export async function openExports(operands: readonly string[], given: ServeOptions): Promise<OpenedExports> {
+/** @param graph takes over the disks, if the server is to be steered @throws {CommandError} */
+export async function openExports(
+  operands: readonly string[],
+  given: ServeOptions,
+  graph?: Graph,
+): Promise<OpenedExports> {
   const named = operands.map((operand) =>
     given.imageOptions ? { name: undefined, file: operand } : splitName(operand),
   );
   const files = named.map(({ file }) => file);
-  const wish: Wish = {
+  const wish = servingWish(files, given);
+  const disks: OpenedAll<OpenedDisk> = await openAll(files, (file, index) => {
+    const name = named[index]?.name ?? `disk${index}`;
+    return openToServe(file, wish, given, graph && ((chain) => graph.adopt(chain, name)));
+  });
+  try {
+    const all = named.map((each, index) =>
+      exportsOf(each, disks.opened[index] as OpenedDisk, operands.length === 1, given),
+    );
+    const exports = all.flat();
+    refuseTwins(exports);
+    const served = all.flatMap((own, index) => servedDisks(own, disks.opened[index] as OpenedDisk));
+    return { exports, served, [Symbol.asyncDispose]: () => disks[Symbol.asyncDispose]() };
+  } catch (error) {
+    await Promise.allSettled([disks[Symbol.asyncDispose]()]);
+    throw error;
+  }
+}
+
+/** How images are opened to be served. @param files whose folders may hold what they name */
+export function servingWish(files: readonly string[], given: ServeOptions): Wish {
+  return {
     allow: [...given.allow, ...foldersOf(files, given)],
     imageOptions: given.imageOptions,
     objects: given.objects,
@@ -60,17 +97,16 @@ export async function openExports(operands: readonly string[], given: ServeOptio
     locks: serveLocks,
     unsafe: given.cache[0] === 'unsafe',
   };
-  const disks: OpenedAll<OpenedDisk> = await openAll(files, (file) => openToServe(file, wish, given));
-  try {
-    const exports = named.flatMap((each, index) =>
-      exportsOf(each, disks.opened[index] as OpenedDisk, operands.length === 1, given),
-    );
-    refuseTwins(exports);
-    return { exports, [Symbol.asyncDispose]: () => disks[Symbol.asyncDispose]() };
-  } catch (error) {
-    await Promise.allSettled([disks[Symbol.asyncDispose]()]);
-    throw error;
-  }
+}
+
+/** The exports of one disk. What they keep busy is given back when all of them are gone. */
+function servedDisks(own: readonly Export[], { live, release }: OpenedDisk): readonly ServedDisk[] {
+  if (live === undefined) return [];
+  let left = own.length;
+  const leave = (): void => {
+    if (--left === 0) release();
+  };
+  return own.map((offered) => ({ offered, disk: live, release: leave }));
 }
 
 /** What stands before `=` is a name, unless it looks like the beginning of a path, a URI or a list of options. */
@@ -81,34 +117,42 @@ function splitName(operand: string): Named {
   return { name, file: operand.slice(equals + 1) };
 }
 
-async function openToServe(file: string, wish: Wish, given: ServeOptions): Promise<OpenedDisk> {
-  const disk = await openWhole(file, wish, given);
+async function openToServe(
+  file: string,
+  wish: Wish,
+  given: ServeOptions,
+  adopt: Adopt | undefined,
+): Promise<OpenedDisk> {
+  const disk = await openWhole(file, wish, given, adopt);
   try {
     const { start, ...part } = await partOf(disk, given);
-    const bitmaps = await bitmapContexts(disk.chain, given, start);
+    const { contexts: bitmaps, release } = await bitmapContexts(disk.chain, given, start);
     const contexts = [baseAllocation(part.source), allocationDepth(part.source), ...bitmaps];
-    return { ...part, contexts, [Symbol.asyncDispose]: () => disk[Symbol.asyncDispose]() };
+    const dispose = (): PromiseLike<void> => disk[Symbol.asyncDispose]();
+    return { ...part, contexts, live: disk.live, release, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await Promise.allSettled([disk[Symbol.asyncDispose]()]);
     throw isDiskError(error) ? new CommandError(error.message, { cause: error }) : error;
   }
 }
 
-async function openWhole(file: string, wish: Wish, given: ServeOptions): Promise<WholeDisk> {
+async function openWhole(
+  file: string,
+  wish: Wish,
+  given: ServeOptions,
+  adopt: Adopt | undefined,
+): Promise<WholeDisk> {
   const isRead = given.readOnly || given.loaded !== undefined;
   if (!isRead && !given.snapshot) {
     const chain = await openToWrite(file, wish);
-    const device = inManner(chain.device, given);
-    return { chain, source: device, device, [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose]() };
+    const { live, dispose } = await adopted(chain, adopt);
+    const device = inManner(live ?? chain.device, given);
+    return { chain, source: device, device, live, [Symbol.asyncDispose]: dispose };
   }
   const chain = await openDisk(file, wish);
   if (!given.snapshot || given.readOnly) {
-    return {
-      chain,
-      source: chain.source,
-      device: undefined,
-      [Symbol.asyncDispose]: () => chain[Symbol.asyncDispose](),
-    };
+    const { live, dispose } = await adopted(chain, adopt);
+    return { chain, source: live ?? chain.source, device: undefined, live, [Symbol.asyncDispose]: dispose };
   }
   try {
     const { openOverlay } = await import('./overlay.ts');
@@ -118,12 +162,24 @@ async function openWhole(file: string, wish: Wish, given: ServeOptions): Promise
       await overlay[Symbol.asyncDispose]();
       await chain[Symbol.asyncDispose]();
     };
-    return { chain, source: device, device, [Symbol.asyncDispose]: dispose };
+    return { chain, source: device, device, live: undefined, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await Promise.allSettled([chain[Symbol.asyncDispose]()]);
     throw isDiskError(error)
       ? new CommandError(`Could not create temporary overlay: ${error.message}`, { cause: error })
       : error;
+  }
+}
+
+/** The disk of a chain in the graph, if there is one, and what closes the chain if it is not there. */
+async function adopted(chain: Chain | WritableChain, adopt: Adopt | undefined) {
+  const close = (): PromiseLike<void> => chain[Symbol.asyncDispose]();
+  if (adopt === undefined) return { live: undefined, dispose: close };
+  try {
+    return { live: adopt(chain), dispose: () => Promise.resolve() };
+  } catch (error) {
+    await close();
+    throw isDiskError(error) ? new CommandError(error.message, { cause: error }) : error;
   }
 }
 

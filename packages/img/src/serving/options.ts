@@ -137,6 +137,11 @@ export const serveOptions = {
     value: '[HOST:]PORT',
     help: 'answer Prometheus over HTTP at /metrics; on 127.0.0.1 if no host is given',
   },
+  control: {
+    name: 'control',
+    value: 'SOCKET',
+    help: 'take commands (QMP, as of qemu-storage-daemon) on this unix socket; img ctl gives them',
+  },
   verbose: { letter: 'v', name: 'verbose', help: 'log clients that come and go' },
   logFormat: {
     name: 'log-format',
@@ -177,6 +182,7 @@ export function refuseContradictions(
       given.detectZeroes === 'unmap' && (given.discard === 'ignore' || given.discard === 'off'),
       'setting detect-zeroes to unmap is not allowed without setting discard operation to unmap',
     ],
+    [given.control !== undefined && given.snapshot, "options '-s' and '--control' cannot be used together"],
     [given.fork && words.length > 0, "option '--fork' and a command contradict each other"],
     [given.persistent && given.once, "options '-t' and '--once' contradict each other"],
     [
