@@ -1,7 +1,15 @@
 /**
  * Files in memory as places for images, with locks as files have them: what is opened twice by one program must get along.
  */
-import { DiskError, type HostFile, MemoryDevice, raw } from '@strata/block';
+import {
+  DiskError,
+  type Fault,
+  faulty,
+  type HostFile,
+  MemoryDevice,
+  type PendingCall,
+  raw,
+} from '@strata/block';
 import { allowLocal, type FileUse, type OpenOptions, type Place } from '@strata/chain';
 import { type CreateQcow2Options, createQcow2, qcow2Format } from '@strata/qcow2';
 
@@ -62,6 +70,13 @@ export class MemoryFiles {
     );
     return { host, identity: name, realPath: undefined, lock };
   }
+}
+
+/** `file`, of whose calls `decide` may spoil each; it is closed with it. */
+export function failing(file: HostFile, decide: (call: PendingCall) => Fault | undefined): HostFile {
+  return Object.assign(faulty(file, decide), {
+    [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
+  });
 }
 
 /** `memory`, which outlives its closing. */

@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bitmapStoreOf, bitmapsOf } from '@strata/bitmap';
-import { DiskError, faulty, isDiskError, MemoryDevice } from '@strata/block';
+import { DiskError, isDiskError, MemoryDevice } from '@strata/block';
 import { openChain, openWritableChain } from '@strata/chain';
 import { blockSuite, bytesOf, randomFrom } from '@strata/testkit';
 import { snapshot } from '../src/snapshot.ts';
 import { chainFiles, newDisk, newOverlay, openDisk, size } from './live-disks.ts';
+import { failing } from './memory-files.ts';
 
 blockSuite({
   name: 'a disk after two snapshots',
@@ -79,7 +80,7 @@ test('a write in flight ends on the old top, and one that comes meanwhile waits 
   let isHolding = false;
   files.through = (file, name) =>
     name === 'top'
-      ? faulty(file, ({ call }) => (isHolding && call === 'write' ? { wait: held } : undefined))
+      ? failing(file, ({ call }) => (isHolding && call === 'write' ? { wait: held } : undefined))
       : file;
   const subject = await openDisk(files, 'top');
   const { disk } = subject;
@@ -117,7 +118,7 @@ test('bitmaps stay with the old top, stored, and the overlay has none', async ()
   await disk[Symbol.asyncDispose]();
   await using chain = await openChain('top', files.opening);
   assert.deepEqual(await bitmapsOf(chain.images[0]?.layer as object)?.list(), [
-    { name: 'b', granularity: 4096, enabled: true, inconsistent: false },
+    { name: 'b', granularity: 4096, enabled: true, inconsistent: false, persistent: true, busy: false },
   ]);
 });
 
@@ -126,7 +127,7 @@ test('a snapshot that cannot be made leaves the disk as it was', async () => {
   let fails = false;
   files.through = (file, name) =>
     name === 'top'
-      ? faulty(file, ({ call }) =>
+      ? failing(file, ({ call }) =>
           fails && call === 'flush' ? { fail: new DiskError('io', 'no') } : undefined,
         )
       : file;
