@@ -1,4 +1,6 @@
 /** Which ranges of a disk changed: granular bitmaps, the device that keeps them, and the contract of those who store them. */
+
+export { beforeOtherChanges, bitmapsBeside, withBitmapsBeside } from './beside.ts';
 export type { MemoryRoom } from './bit-tree.ts';
 export {
   DirtyBitmap,

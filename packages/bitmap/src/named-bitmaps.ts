@@ -43,6 +43,10 @@ export interface NamedBitmap<Kept> {
 export interface BitmapKeeper<Kept> {
   /** The memory of all bitmaps together. */
   readonly room: MemoryRoom;
+  /** What is kept of an inconsistent bitmap does no harm to a disk of another size. */
+  readonly storesAnySize: boolean;
+  /** As of `BitmapStore`. */
+  readonly defaultGranularity: number;
   /** Bytes of the disk, now. */
   size(): number;
   /** Runs what changes bitmaps while nothing else changes the image. */
@@ -83,6 +87,10 @@ export class NamedBitmaps<Kept> implements BitmapStore {
 
   constructor(keeper: BitmapKeeper<Kept>) {
     this.#keeper = keeper;
+  }
+
+  get defaultGranularity(): number {
+    return this.#keeper.defaultGranularity;
   }
 
   /** Tells all that record of a change that is about to happen. After `prepare`. */
@@ -229,8 +237,8 @@ export class NamedBitmaps<Kept> implements BitmapStore {
     const rows = await this.#rows();
     for (const row of rows) {
       if (row.since !== undefined) throw busyBitmap(row.name);
-      if (row.inconsistent) throw inconsistentBitmap(row.name);
-      await this.#content(row);
+      if (!row.inconsistent) await this.#content(row);
+      else if (!this.#keeper.storesAnySize) throw inconsistentBitmap(row.name);
     }
     const kept = rows.filter(isPersistent);
     await this.#keeper.markInUse(kept, kept);

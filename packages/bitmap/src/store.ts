@@ -63,6 +63,8 @@ export interface FrozenBitmap {
  * `busy` for a bitmap that is, and with `invalid` for one that is inconsistent.
  */
 export interface BitmapStore extends BitmapSource {
+  /** For a new bitmap of which nothing else is said, as QEMU has it: of clusters, 4 to 64 KiB; 64 KiB without clusters. */
+  readonly defaultGranularity: number;
   /** @throws {DiskError} exists, invalid, limit, not-supported, no-space */
   add(name: string, how: NewBitmap): Promise<void>;
   /** Inconsistent ones too. */
@@ -80,7 +82,7 @@ export interface BitmapStore extends BitmapSource {
 }
 
 /** The longest name of a bitmap, in bytes; QEMU's. */
-const longestBitmapName = 1023;
+export const longestBitmapName = 1023;
 
 /** @throws {DiskError} invalid for what cannot be the name of a bitmap */
 export function judgeBitmapName(name: string): void {

@@ -14,6 +14,8 @@ type Row = NamedBitmap<string>;
 /** What a keeper was asked for, and what it holds. */
 class Notebook implements BitmapKeeper<string> {
   readonly room = { left: mostMemory };
+  readonly storesAnySize = false;
+  readonly defaultGranularity = granularity;
   readonly calls: string[] = [];
   failing = false;
   readonly #found: readonly Row[];

@@ -93,6 +93,11 @@ export interface HostSource extends BlockSource {
   readonly path: string | undefined;
   /** Bytes that the host really spends on it; undefined where the host does not tell. */
   allocated(): Promise<number | undefined>;
+  /**
+   * Words that tell this state of the file from every other: whoever changes it changes them. Undefined, or not there,
+   * where the host cannot tell.
+   */
+  stamp?(): Promise<string | undefined>;
 }
 
 /** A host file that can be written. A write past the end extends it. */
@@ -100,6 +105,12 @@ export interface HostFile extends BlockDevice {
   readonly size: number;
   readonly path: string | undefined;
   allocated(): Promise<number | undefined>;
+  stamp?(): Promise<string | undefined>;
+  /**
+   * The stamp once all that was written is durable, and the stamp with it; the next change, however soon, is told by it.
+   * It may take as long as the host's clock needs to move on.
+   */
+  seal?(): Promise<string | undefined>;
   /** Cuts the file, or extends it with zeros. */
   truncate(size: number): Promise<void>;
 }

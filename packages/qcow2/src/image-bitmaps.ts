@@ -49,10 +49,15 @@ type Row = NamedBitmap<BitmapEntry>;
 /** Keeps the bitmaps of one open image in its file. */
 export class ImageBitmaps implements BitmapKeeper<BitmapEntry> {
   readonly room = newRoom();
+  readonly storesAnySize = false;
   readonly #parts: ImageBitmapsParts;
 
   constructor(parts: ImageBitmapsParts) {
     this.#parts = parts;
+  }
+
+  get defaultGranularity(): number {
+    return Math.min(Math.max(this.#parts.geometry.clusterSize, 4096), 65_536);
   }
 
   size(): number {

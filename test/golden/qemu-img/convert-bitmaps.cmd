@@ -5,7 +5,6 @@ qemu-img bitmap --add --disable -g 4k b.qcow2 dd
 img convert --bitmaps -O qcow2 b.qcow2 o.qcow2
 img info o.qcow2
 img check -q o.qcow2
-img convert --bitmaps -O raw b.qcow2 o.raw
 img convert --skip-broken-bitmaps -O qcow2 b.qcow2 p.qcow2
 img convert --bitmaps -O qcow2 b.qcow2 o.qcow2 p.qcow2
 qemu-img create -q -f raw r.raw 1M

@@ -5,7 +5,7 @@
  * that settled calls have made; locks keep other processes from changing it. `zero` past the end never
  * truncates, because a write in flight may already have extended the file further.
  */
-import { close, fdatasync, fstat, ftruncate } from 'node:fs';
+import { type BigIntStats, close, fdatasync, fstat, fsync, ftruncate } from 'node:fs';
 import { checkRange } from '../checked.ts';
 import type { Capabilities, Extent, HostFile, HostSource, ZeroOptions } from '../device.ts';
 import { coalescedFlush } from '../durability.ts';
@@ -19,6 +19,7 @@ import type { Libc } from '../posix/libc.ts';
 import { changeLock, LOCKS, type LockMode } from '../posix/locks.ts';
 import { type Done, readAll, writeAll } from '../posix/transfer.ts';
 import { alignDown } from '../size.ts';
+import { settledTimes, stampOf } from './file-times.ts';
 
 const ZEROS = new Uint8Array(1 << 20);
 /** Reads from this length on are started before they wait for a thread. */
@@ -188,6 +189,38 @@ export class FileDevice implements HostFile, FileSource {
         if (error) reject(hostError(error, { path: this.path, op: 'fstat' }));
         else resolve(stat.blocks === undefined ? undefined : stat.blocks * 512);
       });
+    });
+  }
+
+  stamp(): Promise<string | undefined> {
+    // The times of a device's name tell nothing of the device.
+    return this.#looking(async () => (this.isBlockDevice ? undefined : stampOf(await this.#stat())));
+  }
+
+  seal(): Promise<string | undefined> {
+    return this.#looking(async () => {
+      if (this.isBlockDevice) return undefined;
+      await this.flush();
+      // fdatasync leaves out the times if nothing else needs them.
+      await callback((done) => fsync(this.#file.fd, done));
+      return stampOf(await settledTimes(() => this.#stat()));
+    });
+  }
+
+  async #looking<T>(look: () => Promise<T>): Promise<T> {
+    this.#lifetime.enter();
+    try {
+      return await look();
+    } catch (error) {
+      throw hostError(error, { path: this.path, op: 'fstat' });
+    } finally {
+      this.#lifetime.leave();
+    }
+  }
+
+  #stat(): Promise<BigIntStats> {
+    return new Promise((resolve, reject) => {
+      fstat(this.#file.fd, { bigint: true }, (error, stat) => (error ? reject(error) : resolve(stat)));
     });
   }
 

@@ -50,7 +50,7 @@ const options = {
     letter: 'g',
     name: 'granularity',
     value: 'BYTES',
-    help: 'of the new bitmap; its cluster size, 4k to 64k, if not given',
+    help: 'of the new bitmap; the size of clusters, 4k to 64k, if not given',
     read: readSize('granularity'),
   },
   sourceFile: { letter: 'b', name: 'source-file', value: 'FILE', help: 'the image that SOURCE is in' },
@@ -93,7 +93,7 @@ export const bitmap = command({
     await using source =
       sourceFile === undefined ? undefined : await openSource(sourceFile, { format: sourceFormat, objects });
     const store = bitmapStoreOf(layer);
-    const granularity = given.granularity ?? Math.min(Math.max(layer.caps.blockSize, 4096), 65_536);
+    const granularity = given.granularity ?? store?.defaultGranularity ?? 65_536;
     let called = name;
     for (const action of actions) {
       try {

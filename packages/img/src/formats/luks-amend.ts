@@ -1,4 +1,6 @@
 /** Adding and erasing passphrases with `amend`: options of `-o` into a change of key slots, for luks and for qcow2. */
+
+import { beforeOtherChanges } from '@strata/bitmap';
 import { DiskError } from '@strata/block';
 import { changeKeys, type KeyChange } from '@strata/luks';
 import type { CreationValues } from '../creation.ts';
@@ -13,7 +15,8 @@ export const luksAmend: AmendSupport = {
   rows: keyRows(''),
   run: async (open, values, how) => {
     await using chain = await open();
-    const { format, host } = chain.top;
+    const { format, host, layer } = chain.top;
+    await beforeOtherChanges(layer);
     await changeKeys(host, keyChangeOf(values, '', how, keySecretOf(format)));
   },
 };

@@ -1,4 +1,5 @@
 /** luks images for the command: a disk behind a LUKS header. */
+import { bitmapsBeside, withBitmapsBeside } from '@strata/bitmap';
 import { DiskError, type HostFile, type HostSource } from '@strata/block';
 import {
   createLuks,
@@ -13,14 +14,18 @@ import type { CreationValues } from '../creation.ts';
 import type { Objects } from '../objects/objects.ts';
 import { passphraseOf } from '../objects/secret.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
+import { bitmapsJson, soundBitmaps } from './bitmaps-beside.ts';
 import { luksAmend } from './luks-amend.ts';
 import { luksChoices, luksJson, withPassphrase } from './luks-options.ts';
 import { rawSupport } from './raw.ts';
 import { luksImageRows } from './rows.ts';
 import type { FormatSupport, ImageFacts, NewImage } from './support.ts';
 
+/** luks images with dirty bitmaps in a file beside them. */
+const bareFormat = withBitmapsBeside(luksFormat);
+
 export const luksSupport: FormatSupport = {
-  format: luksFormat,
+  format: bareFormat,
   rows: luksImageRows,
   configure,
   create,
@@ -30,7 +35,8 @@ export const luksSupport: FormatSupport = {
     const required = plan.payloadOffset + (typeof disk === 'number' ? disk : disk.size);
     return { required, fullyAllocated: required, bitmaps: undefined };
   },
-  bitmaps: undefined,
+  bitmaps: async (file) => soundBitmaps(file, { size: (await describe(file)).virtualSize }),
+  keepsBitmaps: true,
   amend: luksAmend,
   snapshots: undefined,
   check: undefined,
@@ -42,8 +48,8 @@ function configure(options: NodeOptions): FormatSupport {
   const id = options.text('key-secret');
   if (id === undefined) return luksSupport;
   const { objects } = options;
-  const make = (passphrase: Uint8Array) => luksFormatWith({ passphrase });
-  return { ...luksSupport, format: withPassphrase(luksFormat, { id, objects }, make) };
+  const make = (passphrase: Uint8Array) => withBitmapsBeside(luksFormatWith({ passphrase }));
+  return { ...luksSupport, format: withPassphrase(bareFormat, { id, objects }, make) };
 }
 
 /** What nobody has written yet deciphers to noise: a new disk does not read as zeros. */
@@ -76,5 +82,7 @@ async function makeRoom(file: HostFile, image: NewImage, { payloadOffset }: Luks
 async function describe(file: HostSource): Promise<ImageFacts> {
   const info = await readLuksInfo(file);
   const virtualSize = diskSize(file, { payloadSector: info.payloadOffset / 512 });
-  return { virtualSize, dirty: false, encrypted: true, specific: luksJson(info) };
+  const bitmaps = await bitmapsJson(await bitmapsBeside(file, { size: virtualSize }));
+  const specific = { ...luksJson(info), ...(bitmaps && { bitmaps }) };
+  return { virtualSize, dirty: false, encrypted: true, specific };
 }

@@ -1,4 +1,5 @@
 /** Raw images for the command: a file that is the disk, byte for byte. */
+import { bitmapsOf, withBitmapsBeside } from '@strata/bitmap';
 import {
   DiskError,
   type HostFile,
@@ -12,21 +13,26 @@ import {
 } from '@strata/block';
 import { inSectors } from '../disk-size.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
+import { bitmapsJson, soundBitmaps } from './bitmaps-beside.ts';
 import { rawRows } from './rows.ts';
 import type { FormatSupport, ImageFacts, NewImage } from './support.ts';
 
+/** Raw images with dirty bitmaps in a file beside them. */
+const rawFormat = withBitmapsBeside(raw);
+
 export const rawSupport: FormatSupport = {
-  format: raw,
+  format: rawFormat,
   rows: rawRows,
   configure,
   create,
-  describe: (file) => describe(file, raw),
+  describe: (file) => describe(file, rawFormat),
   snapshots: undefined,
   measure: async ({ disk }) => {
     const size = inSectors(typeof disk === 'number' ? disk : disk.size);
     return { required: size, fullyAllocated: size, bitmaps: undefined };
   },
-  bitmaps: undefined,
+  bitmaps: async (file) => soundBitmaps(file, file),
+  keepsBitmaps: true,
   amend: undefined,
   check: undefined,
   repair: undefined,
@@ -44,7 +50,12 @@ async function describe(file: HostSource, format: ImageFormat): Promise<ImageFac
   await using layer = await format.openSource(file);
   // Whoever does not tell what a disk takes does not tell how it was closed either.
   const isFile = (await file.allocated()) !== undefined;
-  return { virtualSize: layer.size, dirty: isFile ? false : undefined };
+  const bitmaps = await bitmapsJson(bitmapsOf(layer));
+  return {
+    virtualSize: layer.size,
+    dirty: isFile ? false : undefined,
+    ...(bitmaps && { specific: { bitmaps } }),
+  };
 }
 
 async function create(file: HostFile, { size, values }: NewImage): Promise<boolean> {

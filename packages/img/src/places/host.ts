@@ -16,6 +16,7 @@ export function changedSource(host: HostSource, changes: HostChanges): HostSourc
     },
     path: host.path,
     allocated: () => changes.allocated?.() ?? host.allocated(),
+    stamp: async () => host.stamp?.(),
     read: (into, offset) => host.read(into, offset),
     tryRead: (into, offset) => host.tryRead(into, offset),
     extentAt: (offset, limit) => host.extentAt(offset, limit),
@@ -38,5 +39,6 @@ export function changedFile(host: HostFile, changes: HostChanges): HostFile {
     discard: (offset, length) => host.discard(offset, length),
     flush: () => changes.flush?.() ?? host.flush(),
     truncate: (size) => host.truncate(size),
+    seal: async () => host.seal?.(),
   };
 }
