@@ -6,7 +6,7 @@
  * because both are bugs of ours. After disposal everything fails with `closed`, and disposal waits for what
  * is still running.
  */
-import type { BlockDevice, BlockSource, Capabilities, Extent, ZeroOptions } from './device.ts';
+import type { BlockDevice, BlockSource, Capabilities, DirectSend, Extent, ZeroOptions } from './device.ts';
 import { Lifetime } from './lifetime.ts';
 
 /** @throws {RangeError} unless the range lies inside a disk of `size` bytes. */
@@ -82,6 +82,12 @@ class CheckedSource implements BlockSource {
     const most = extentLimit(offset, limit, this.size);
     const extent = this.#inner.tryExtentAt(offset, most);
     return extent && checkExtent(extent, offset, most);
+  }
+
+  tryDirect(offset: number, length: number): DirectSend | undefined {
+    this.lifetime.check();
+    checkRange(offset, length, this.size);
+    return this.#inner.tryDirect?.(offset, length);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

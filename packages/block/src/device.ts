@@ -45,7 +45,20 @@ export interface BlockSource extends AsyncDisposable {
 
   /** The same without waiting. Undefined: call `extentAt`. */
   tryExtentAt(offset: number, limit: number): Extent | undefined;
+
+  /**
+   * How the bytes of a range get into a socket without coming into our memory. Undefined, or not there at all: they
+   * must be read. It is offered where bytes stay at their place in a file as long as they are on the disk, because the
+   * kernel sends them from the file's pages, and may do so after the call.
+   */
+  tryDirect?(offset: number, length: number): DirectSend | undefined;
 }
+
+/**
+ * Sends bytes from `offset` of the disk to a stream socket, at once and as many as it takes, up to `length`. Returns how
+ * many; 0 also for every failure, which reading the same bytes tells.
+ */
+export type DirectSend = (socket: number, offset: number, length: number) => number;
 
 /** How a range is to be made zero. */
 export interface ZeroOptions {

@@ -8,6 +8,7 @@ export type {
   BlockDevice,
   BlockSource,
   Capabilities,
+  DirectSend,
   Extent,
   ExtentKind,
   HostFile,

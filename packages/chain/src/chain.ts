@@ -9,6 +9,7 @@ import type {
   BlockDevice,
   BlockSource,
   Capabilities,
+  DirectSend,
   Extent,
   Layer,
   LayerSource,
@@ -82,6 +83,17 @@ export class ChainSource implements BlockSource {
     if (mapping.kind !== 'raw' || !mapping.sparse) return extentOf(offset, found);
     const inFile = mapping.device.tryExtentAt(mapping.at, mapping.length);
     return inFile && placed(inFile, offset, layer);
+  }
+
+  /** Out of raw images alone: in others a place may come to hold other bytes of the disk, while a socket still sends it. */
+  tryDirect(offset: number, length: number): DirectSend | undefined {
+    const found = tryResolve(this.#layers, offset, length);
+    if (found?.mapping.kind !== 'raw' || found.mapping.length < length) return undefined;
+    if (this.#layers[found.layer]?.format !== 'raw') return undefined;
+    const { device, at } = found.mapping;
+    const send = device.tryDirect?.(at, length);
+    if (send === undefined || at === offset) return send;
+    return (socket, from, most) => send(socket, from - offset + at, most);
   }
 
   async extentAt(offset: number, limit: number): Promise<Extent> {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { DirectSend, HostSource, LayerSource } from '@strata/block';
 import { ChainDevice, ChainSource } from '../src/chain.ts';
 import { BlockLayer } from './block-layer.ts';
 
@@ -78,4 +79,35 @@ test('zero, discard and flush are the top layer’s', async () => {
   const into = new Uint8Array(64);
   await device.read(into, 0);
   assert.deepEqual([...into], [...Array(32).fill(0), ...Array(32).fill(5)]);
+});
+
+test('bytes are sent out of files of raw images alone, from where they lie in them', () => {
+  const asked: string[] = [];
+  const send: DirectSend = (socket, offset, length) => {
+    asked.push(`${socket}: ${offset}+${length}`);
+    return length;
+  };
+  const file = { tryDirect: () => send } as unknown as HostSource;
+  const layer = (format: string, start: number): LayerSource => ({
+    size: 64,
+    format,
+    backing: undefined,
+    tryMap: (offset, limit) => ({
+      kind: 'raw',
+      device: file,
+      at: start + offset,
+      length: Math.min(limit, offset < 32 ? 32 - offset : 64),
+      sparse: true,
+    }),
+    map: () => Promise.reject(new Error('unasked')),
+    readEncoded: () => Promise.reject(new Error('unasked')),
+    [Symbol.asyncDispose]: async () => undefined,
+  });
+  const chain = (format: string, start = 0) => new ChainSource([layer(format, start)], 96);
+  assert.equal(chain('raw').tryDirect(4, 8)?.(7, 6, 2), 2);
+  assert.equal(chain('raw', 1000).tryDirect(4, 8)?.(7, 6, 2), 2);
+  assert.deepEqual(asked, ['7: 6+2', '7: 1006+2']);
+  assert.equal(chain('qcow2').tryDirect(4, 8), undefined);
+  assert.equal(chain('raw').tryDirect(28, 8), undefined, 'two pieces');
+  assert.equal(chain('raw').tryDirect(60, 8), undefined, 'past the end of the image');
 });

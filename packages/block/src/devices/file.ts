@@ -7,7 +7,7 @@
  */
 import { type BigIntStats, close, fdatasync, fstat, fsync, ftruncate } from 'node:fs';
 import { checkRange } from '../checked.ts';
-import type { Capabilities, Extent, HostFile, HostSource, ZeroOptions } from '../device.ts';
+import type { Capabilities, DirectSend, Extent, HostFile, HostSource, ZeroOptions } from '../device.ts';
 import { coalescedFlush } from '../durability.ts';
 import { hostError } from '../errno.ts';
 import { DiskError } from '../errors.ts';
@@ -17,6 +17,7 @@ import { FileExtents } from '../posix/file-extents.ts';
 import { punch, zeroAllocated } from '../posix/holes.ts';
 import type { Libc } from '../posix/libc.ts';
 import { changeLock, LOCKS, type LockMode } from '../posix/locks.ts';
+import { type FileSender, fileSender } from '../posix/send-file.ts';
 import { type Done, readAll, writeAll } from '../posix/transfer.ts';
 import { alignDown } from '../size.ts';
 import { settledTimes, stampOf } from './file-times.ts';
@@ -60,6 +61,7 @@ export class FileDevice implements HostFile, FileSource {
   readonly #file: OpenedFile;
   readonly #libc: Libc | undefined;
   readonly #cachedRead: CachedRead | undefined;
+  readonly #sender: FileSender | undefined;
   readonly #extents: FileExtents;
   readonly #flush: () => Promise<void>;
   readonly #lifetime = new Lifetime();
@@ -79,6 +81,7 @@ export class FileDevice implements HostFile, FileSource {
     this.#extents = new FileExtents(file.libc, file.fd);
     this.#nameIsDurable = file.syncFolder === undefined;
     this.#cachedRead = file.libc && cachedRead(file.libc, file.fd, file.medium === 'memory');
+    this.#sender = file.libc && file.kind === 'file' ? fileSender(file.libc, file.fd) : undefined;
     this.#flush = coalescedFlush(() => this.#sync());
   }
 
@@ -150,6 +153,18 @@ export class FileDevice implements HostFile, FileSource {
   async extentAt(offset: number, limit: number): Promise<Extent> {
     return this.#extent(offset, limit);
   }
+
+  tryDirect(offset: number, length: number): DirectSend | undefined {
+    this.#lifetime.check();
+    checkRange(offset, length, Number.MAX_SAFE_INTEGER);
+    const isInside = length > 0 && offset + length <= this.#size;
+    return isInside && this.#sender?.holds(offset, length) ? this.#send : undefined;
+  }
+
+  readonly #send: DirectSend = (socket, offset, length) => {
+    this.#lifetime.check();
+    return this.#sender?.send(socket, offset, Math.min(length, this.#size - offset)) ?? 0;
+  };
 
   zero(offset: number, length: number, how: ZeroOptions = {}): Promise<void> {
     return this.#change('zero', offset, length, async () => {

@@ -14,6 +14,10 @@ function readingHalf(source: BlockSource, start: number, size: number): BlockSou
       const extent = source.tryExtentAt(start + offset, limit);
       return extent && moved(extent);
     },
+    tryDirect: (offset, length) => {
+      const send = source.tryDirect?.(start + offset, length);
+      return send && ((socket, at, most) => send(socket, start + at, most));
+    },
     [Symbol.asyncDispose]: async () => {},
   };
 }

@@ -1,5 +1,6 @@
 /**
- * The C library's calls that node:fs does not offer: lseek, fallocate, fcntl, preadv2, posix_fadvise.
+ * The C library's calls that node:fs does not offer: lseek, fallocate, fcntl, preadv2, posix_fadvise,
+ * sendfile, cachestat.
  *
  * Called through koffi, on 64-bit little-endian Linux; elsewhere there is no `Libc` and whoever wants one
  * does without. koffi takes some milliseconds to load, so it is loaded when the first file needs it.
@@ -25,6 +26,9 @@ export interface Libc {
     | undefined;
   /** Tells what will be done with a range of a file. The result is 0 or the errno. */
   posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
+  sendfile(to: number, from: number, offsetAddress: number, length: number): number;
+  /** Has no function of its own in C libraries yet; older kernels do not have it either. */
+  cachestat(fd: number, rangeAddress: number, resultAddress: number): number;
   /** Ends the process at once. */
   exit(status: number): void;
   /** Runs on a thread of its own. Resolves to 0 or to the errno. */
@@ -73,6 +77,11 @@ function bind(koffi: typeof import('koffi')): Libc {
     }
   };
   const fallocate = library.func('fallocate', 'int', ['int', 'int', 'int64', 'int64']);
+  // Bound when a server first needs them, because most commands never do.
+  const syscall = lazily(() =>
+    library.func('syscall', 'int64', ['int64', 'int', 'uintptr_t', 'uintptr_t', 'uint']),
+  );
+  const sendfile = lazily(() => library.func('sendfile', 'int64', ['int', 'int', 'uintptr_t', 'size_t']));
   const inTurn = turns(MOST_CALLS);
   return {
     errno: () => koffi.errno(),
@@ -81,6 +90,9 @@ function bind(koffi: typeof import('koffi')): Libc {
     // The variadic argument of fcntl travels like a named one in the calling conventions of these hosts.
     fcntl: library.func('fcntl', 'int', ['int', 'int', 'uintptr_t']),
     posix_fadvise: library.func('posix_fadvise', 'int', ['int', 'int64', 'int64', 'int']),
+    sendfile: (to, from, offset, length) => sendfile()(to, from, offset, length),
+    // So do those of syscall.
+    cachestat: (fd, range, result) => syscall()(CACHESTAT, fd, range, result, 0),
     exit: library.func('_exit', 'void', ['int']),
     preadv2: optional('preadv2', 'int64', ['int', 'uintptr_t', 'int', 'int64', 'int']),
     fallocate: (fd, mode, offset, length) =>
@@ -95,6 +107,18 @@ function bind(koffi: typeof import('koffi')): Libc {
       ),
   };
 }
+
+/** What `make` gives, made when it is first asked for. */
+function lazily<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+/** New system calls have one number on all architectures. */
+const CACHESTAT = 451;
 
 /** koffi throws when more calls than its limit (256) are queued; so many at once gain nothing anyway. */
 const MOST_CALLS = 32;

@@ -21,6 +21,7 @@ export function changedSource(host: HostSource, changes: HostChanges): HostSourc
     tryRead: (into, offset) => host.tryRead(into, offset),
     extentAt: (offset, limit) => host.extentAt(offset, limit),
     tryExtentAt: (offset, limit) => host.tryExtentAt(offset, limit),
+    tryDirect: (offset, length) => host.tryDirect?.(offset, length),
     [Symbol.asyncDispose]: () => changes[Symbol.asyncDispose]?.() ?? host[Symbol.asyncDispose](),
   };
 }

@@ -45,6 +45,7 @@ function changedDevice(device: BlockDevice, calls: Partial<BlockDevice>): BlockD
     tryRead: (into, offset) => device.tryRead(into, offset),
     extentAt: (offset, limit) => device.extentAt(offset, limit),
     tryExtentAt: (offset, limit) => device.tryExtentAt(offset, limit),
+    tryDirect: (offset, length) => device.tryDirect?.(offset, length),
     write: (from, offset) => device.write(from, offset),
     zero: (offset, length, how) => device.zero(offset, length, how),
     discard: (offset, length) => device.discard(offset, length),

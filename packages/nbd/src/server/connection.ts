@@ -112,6 +112,11 @@ export class Connection implements TransportListener, HandshakeHost, SessionHost
     return this.#replies.held;
   }
 
+  /** Bytes of replies that the client has not taken. */
+  get untaken(): number {
+    return this.#replies.held + this.#replies.directBytes;
+  }
+
   /** How often in a row this was called without a byte having moved since the call before. */
   countStill(): number {
     this.#still = this.#moved ? 0 : this.#still + 1;

@@ -23,6 +23,8 @@ import type { Wakefulness } from './wakefulness.ts';
 
 /** A READ of so much is worth a thread when there is other work; copying it takes longer than the detour. */
 const longRead = 32 * 1024;
+/** From so many bytes on the kernel sends a READ from the page cache itself where it can. */
+const directRead = 64 * 1024;
 /** A reply in a buffer of its own that is not longer is copied into the block of replies. */
 const copiedReply = 16 * 1024;
 
@@ -102,10 +104,30 @@ export class Execution {
     const beside = header.length >= longRead && (more || this.#running > 0);
     try {
       if (header.length === 0) answerDone(this.#replies, header, this.#agreed.style);
+      else if (header.length >= directRead && this.#readDirect(header)) return true;
       else if (beside || !this.#reads.tryAnswer(header)) return this.#readWaiting(header, wake);
     } catch (error) {
       this.#fail(header, error);
     }
+    return true;
+  }
+
+  /** A READ whose bytes do not come into our memory. False: there must be another way. */
+  #readDirect(header: RequestHeader): boolean {
+    const head = this.#replies.canDirect ? this.#reads.tryDirect(header) : undefined;
+    if (head === undefined) return false;
+    const { offset, length } = header;
+    this.#running++;
+    this.#replies.direct({
+      head,
+      source: this.#agreed.served.source,
+      offset,
+      length,
+      done: (error) => {
+        if (error !== undefined && !isDiskError(error)) this.#resources.report(error);
+        this.#finished();
+      },
+    });
     return true;
   }
 

@@ -306,7 +306,7 @@ class RunningServer implements NbdServer, ConnectionHost {
     const crowded = this.#admission.isCrowded;
     for (const connection of this.#served) {
       const isStill = connection.countStill() >= stalledChecks;
-      const isCostly = (wanted && connection.owed > 0) || (crowded && connection.held > 0);
+      const isCostly = (wanted && connection.owed > 0) || (crowded && connection.untaken > 0);
       if (isStill && isCostly) connection.cut('stalled');
     }
   }

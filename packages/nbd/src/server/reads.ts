@@ -38,6 +38,17 @@ export class Reads {
     return this.#isWhole(request) ? this.#tryWhole(request) : this.#tryPieces(request);
   }
 
+  /**
+   * What stands before the bytes of a READ that the kernel can send now, as far as that can be told without waiting.
+   * Undefined: it cannot, or the reply is not one piece of bytes.
+   */
+  tryDirect(request: RequestHeader): Buffer | undefined {
+    const { offset, length } = request;
+    if (!this.#isWhole(request) || !this.#source.tryDirect?.(offset, length)) return undefined;
+    const head = Buffer.allocUnsafe(readHeadersLength);
+    return head.subarray(0, writeWholeHeader(head, 0, request, this.#style));
+  }
+
   #tryWhole(request: RequestHeader): boolean {
     const { offset, length } = request;
     const at = this.#replies.reserve(readBufferLength(length));

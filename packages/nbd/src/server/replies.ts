@@ -6,6 +6,7 @@
  * buffer of its own. Replies may go out in any order.
  */
 import type { BufferPool } from './buffer-pool.ts';
+import { type DirectReply, Outgoing } from './outgoing.ts';
 import type { Transport } from './transport.ts';
 
 const blockLength = 256 * 1024;
@@ -13,7 +14,7 @@ const blockLength = 256 * 1024;
 /** Collects and sends replies. After `close` everything is accepted and nothing is sent. */
 export class Replies {
   readonly #pool: BufferPool;
-  readonly #transport: Transport;
+  readonly #outgoing: Outgoing;
   readonly #onSent: () => void;
   #block: Buffer | undefined;
   #fill = 0;
@@ -21,10 +22,10 @@ export class Replies {
   #flushing = false;
   #closed = false;
 
-  /** @param onSent is called each time that `held` has become less */
+  /** @param onSent is called each time that `held` or `directBytes` has become less */
   constructor(pool: BufferPool, transport: Transport, onSent: () => void) {
     this.#pool = pool;
-    this.#transport = transport;
+    this.#outgoing = new Outgoing(transport, pool, onSent);
     this.#onSent = onSent;
   }
 
@@ -36,6 +37,22 @@ export class Replies {
   /** Bytes of the buffers in which replies wait to be taken, however little of them is used. */
   get held(): number {
     return this.#held;
+  }
+
+  /** Bytes that wait to be taken and are in no buffer. */
+  get directBytes(): number {
+    return this.#outgoing.directBytes;
+  }
+
+  /** True if `direct` can be used. */
+  get canDirect(): boolean {
+    return !this.#closed && this.#outgoing.canDirect;
+  }
+
+  /** Sends a reply whose bytes the kernel sends from a file. */
+  direct(reply: DirectReply): void {
+    this.flush();
+    this.#outgoing.direct(reply);
   }
 
   /** The block that `reserve` spoke of. */
@@ -69,7 +86,7 @@ export class Replies {
       return;
     }
     this.#held += buffer.length;
-    this.#transport.write(length < buffer.length ? buffer.subarray(0, length) : buffer, () => {
+    this.#outgoing.write(length < buffer.length ? buffer.subarray(0, length) : buffer, () => {
       this.#held -= buffer.length;
       sent();
       this.#onSent();
@@ -99,6 +116,7 @@ export class Replies {
   /** The connection is gone. */
   close(): void {
     this.#closed = true;
+    this.#outgoing.close();
     if (this.#block) this.#pool.give(this.#block);
     this.#block = undefined;
     this.#fill = 0;

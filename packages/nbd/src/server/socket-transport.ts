@@ -17,7 +17,7 @@ import type { Transport, TransportListener } from './transport.ts';
 
 /** Of the accepted socket, as far as it is needed. */
 interface WithHandle {
-  _handle: { useUserBuffer?: unknown } | null | undefined;
+  _handle: { useUserBuffer?: unknown; readonly fd?: number } | null | undefined;
 }
 
 /** How a transport is made. */
@@ -47,6 +47,14 @@ export function socketTransport(
   let writer: SerialWriter | undefined;
   let isSecuring = false;
   return {
+    get descriptor() {
+      const { _handle: handle } = plain as unknown as WithHandle;
+      const fd = socket === plain && !isSecuring && inPlace && plain.writable ? handle?.fd : undefined;
+      return fd !== undefined && fd >= 0 ? fd : undefined;
+    },
+    get isDrained() {
+      return socket.writableLength === 0;
+    },
     write: (bytes, sent) => {
       if (writer) writer.write(bytes, sent);
       else if (socket.writable) socket.write(bytes, sent);

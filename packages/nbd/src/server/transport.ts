@@ -14,6 +14,13 @@ export interface Transport {
    */
   write(bytes: Buffer, sent: () => void): void;
   /**
+   * Of the socket, for system calls that send plain bytes at once; to be asked for before each. Undefined: there is none, or
+   * no more.
+   */
+  readonly descriptor: number | undefined;
+  /** True if the host has taken all that was written. */
+  readonly isDrained: boolean;
+  /**
    * From here on all is encrypted: what was written before still goes out plain, and nothing that was received
    * plain may be left. `secured` is called when the handshake is over, if it succeeds, and the connection is gone
    * otherwise; until then nothing may be written. Receiving is paused when `secured` is called.
