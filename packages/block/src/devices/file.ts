@@ -61,7 +61,7 @@ export class FileDevice implements HostFile, FileSource {
   readonly #file: OpenedFile;
   readonly #libc: Libc | undefined;
   readonly #cachedRead: CachedRead | undefined;
-  readonly #sender: FileSender | undefined;
+  #sender: FileSender | undefined;
   readonly #extents: FileExtents;
   readonly #flush: () => Promise<void>;
   readonly #lifetime = new Lifetime();
@@ -81,7 +81,6 @@ export class FileDevice implements HostFile, FileSource {
     this.#extents = new FileExtents(file.libc, file.fd);
     this.#nameIsDurable = file.syncFolder === undefined;
     this.#cachedRead = file.libc && cachedRead(file.libc, file.fd, file.medium === 'memory');
-    this.#sender = file.libc && file.kind === 'file' ? fileSender(file.libc, file.fd) : undefined;
     this.#flush = coalescedFlush(() => this.#sync());
   }
 
@@ -157,8 +156,11 @@ export class FileDevice implements HostFile, FileSource {
   tryDirect(offset: number, length: number): DirectSend | undefined {
     this.#lifetime.check();
     checkRange(offset, length, Number.MAX_SAFE_INTEGER);
-    const isInside = length > 0 && offset + length <= this.#size;
-    return isInside && this.#sender?.holds(offset, length) ? this.#send : undefined;
+    const { fd, kind, libc } = this.#file;
+    if (libc === undefined || kind !== 'file' || length === 0 || offset + length > this.#size)
+      return undefined;
+    this.#sender ??= fileSender(libc, fd);
+    return this.#sender.holds(offset, length) ? this.#send : undefined;
   }
 
   readonly #send: DirectSend = (socket, offset, length) => {
