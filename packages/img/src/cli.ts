@@ -31,6 +31,7 @@ const verbs: Readonly<Record<string, () => Promise<Command>>> = {
   restore: async () => (await import('./commands/restore.ts')).restore,
   checkpoint: async () => (await import('./commands/checkpoint.ts')).checkpoint,
   serve: async () => (await import('./commands/serve.ts')).serve,
+  ctl: async () => (await import('./commands/ctl.ts')).ctl,
 };
 
 /** Verbs of qemu-img that are not here. */

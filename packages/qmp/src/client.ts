@@ -34,6 +34,8 @@ export interface QmpClient extends AsyncDisposable {
   execute<Returned = unknown>(command: string, given?: object): Promise<Returned>;
   /** The next event of this name for which `matches` holds; one that came earlier and was not taken counts. */
   event(name: string, matches?: (data: Readonly<Record<string, unknown>>) => boolean): Promise<QmpEvent>;
+  /** The events that came earlier and were not taken; they are taken by this. */
+  keptEvents(): readonly QmpEvent[];
   /** All events that nobody else takes, the kept ones first. It ends with the connection, and throws if that broke. */
   events(): AsyncGenerator<QmpEvent, void, undefined>;
 }
@@ -99,6 +101,10 @@ class Connection implements QmpClient {
     const event = await this.#next((each) => each.event === name && matches(each.data ?? {}));
     if (event === undefined) throw this.#end;
     return event;
+  }
+
+  keptEvents(): readonly QmpEvent[] {
+    return this.#events.splice(0);
   }
 
   async *events(): AsyncGenerator<QmpEvent, void, undefined> {
