@@ -2,6 +2,7 @@
 import { type BitmapFacts, bitmapsOf } from '@strata/bitmap';
 import type { LiveDisk, LiveNode } from '@strata/live';
 import { command, flag, type JsonObject, optional, type QmpCommand } from '@strata/qmp';
+import { inSectors } from '../disk-size.ts';
 import { imageReport } from '../image-report.ts';
 import { supportNamed } from '../known-formats.ts';
 import { infoJson } from '../print/info.ts';
@@ -88,7 +89,7 @@ async function fileInfo(node: LiveNode, name: string): Promise<JsonObject> {
     image: {
       filename,
       format: drv,
-      'virtual-size': host.size,
+      'virtual-size': inSectors(host.size),
       'actual-size': await host.allocated(),
       'dirty-flag': false,
     },
