@@ -16,6 +16,7 @@ const tickMs = 25;
 /** Longer than a tick of file systems that keep whole seconds; FAT counts two at once. */
 const coarseTickMs = 2100;
 const second = 1_000_000_000n;
+const million = 1_000_000n;
 
 /** Words that are equal for two looks at one file with no change in between. */
 export function stampOf({ ino, size, mtimeNs, ctimeNs }: FileTimes): string {
@@ -29,9 +30,9 @@ export async function settledTimes<T extends FileTimes>(
 ): Promise<T> {
   const seen = await look();
   const isCoarse = seen.mtimeNs % second === 0n && seen.ctimeNs % second === 0n;
-  const last = seen.mtimeNs > seen.ctimeNs ? seen.mtimeNs : seen.ctimeNs;
+  const [content, entry] = [Number(seen.mtimeNs / million), Number(seen.ctimeNs / million)];
   const tick = isCoarse ? coarseTickMs : tickMs;
-  const left = tick - (now() - Number(last / 1_000_000n));
+  const left = tick - (now() - Math.max(content, entry));
   if (left <= 0) return seen;
   await delay(Math.min(left, tick));
   return look();
