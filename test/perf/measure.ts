@@ -10,11 +10,15 @@ export interface Contestant {
   readonly run: () => Promise<number>;
 }
 
-/** The median figure of each contestant, in their order. Rounds alternate the order, so that drift hits all alike. */
+/**
+ * The median figure of each contestant, in their order. Rounds alternate the order, so that drift hits all alike; what
+ * earlier work has left to be written is written first.
+ */
 export async function medians(
   contestants: readonly Contestant[],
   rounds: number,
 ): Promise<readonly number[]> {
+  await seconds('sync', []);
   const figures = new Map<Contestant, number[]>(contestants.map((contestant) => [contestant, []]));
   for (let round = 0; round < rounds; round++) {
     const order = round % 2 === 0 ? contestants : [...contestants].reverse();
