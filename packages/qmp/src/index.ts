@@ -16,6 +16,7 @@ export {
   type Optional,
   optional,
   type Read,
+  readArguments,
   record,
   type Schema,
   size,
