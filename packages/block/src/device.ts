@@ -56,7 +56,7 @@ export interface BlockSource extends AsyncDisposable {
 
 /**
  * Sends bytes from `offset` of the disk to a stream socket, at once and as many as it takes, up to `length`. Returns how
- * many; 0 also for every failure, which reading the same bytes tells.
+ * many; 0 also for every failure, which reading the same bytes tells. To be called in the turn in which it was given.
  */
 export type DirectSend = (socket: number, offset: number, length: number) => number;
 

@@ -12,6 +12,7 @@ import {
   type BlockDevice,
   type Capabilities,
   checkRange,
+  type DirectSend,
   DiskError,
   type Extent,
   type LayerSource,
@@ -196,6 +197,11 @@ export class LiveDisk implements BlockDevice {
   tryExtentAt(offset: number, limit: number): Extent | undefined {
     const most = this.#extentLimit(offset, limit);
     return this.#traffic.held === undefined ? this.#current.tryExtentAt(offset, most) : undefined;
+  }
+
+  tryDirect(offset: number, length: number): DirectSend | undefined {
+    this.#check(offset, length);
+    return this.#traffic.held === undefined ? this.#current.tryDirect?.(offset, length) : undefined;
   }
 
   async write(from: Uint8Array, offset: number): Promise<void> {

@@ -1,13 +1,15 @@
 /** The gate in front of images that change. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DiskError, isDiskError } from '@strata/block';
+import { DiskError, hostFile, isDiskError, MemoryDevice } from '@strata/block';
 import { openChain, openWritableChain } from '@strata/chain';
 import { blockSuite, bytesOf } from '@strata/testkit';
 import { LiveDisk } from '../src/live-disk.ts';
+import { NodeNames } from '../src/node-names.ts';
 import { nodesOf } from '../src/nodes.ts';
 import { snapshot } from '../src/snapshot.ts';
 import { chainFiles, clusterSize, newDisk, newOverlay, openDisk, size } from './live-disks.ts';
+import { MemoryFiles } from './memory-files.ts';
 
 blockSuite({
   name: 'a disk in use',
@@ -48,6 +50,25 @@ test('while a disk is paused calls wait, and pauses add up', async () => {
   second();
   await write;
   assert.deepEqual(order, ['second', 'written']);
+});
+
+test('a raw image is sent from its file, and nothing while the disk is paused', async () => {
+  const files = new MemoryFiles();
+  files.memories.set('plain', new MemoryDevice(8192));
+  const sent: string[] = [];
+  const tryDirect = () => (socket: number, offset: number, length: number) => {
+    sent.push(`${socket}: ${offset}+${length}`);
+    return length;
+  };
+  files.through = (file) => ({ ...hostFile(file), tryDirect });
+  const chain = await openWritableChain('plain', { ...files.opening, format: 'raw' });
+  await using disk = new LiveDisk(nodesOf(chain, new NodeNames(), 'disk'));
+  assert.equal(disk.tryDirect(512, 1024)?.(7, 512, 1024), 1024);
+  assert.deepEqual(sent, ['7: 512+1024']);
+  const resume = await disk.pause();
+  assert.equal(disk.tryDirect(512, 1024), undefined);
+  resume();
+  assert.throws(() => disk.tryDirect(8000, 1024), RangeError);
 });
 
 test('the structure changes only while a disk is paused', async () => {
