@@ -60,6 +60,14 @@ const violations: readonly (readonly [string, (request: Buffer) => Buffer])[] = 
     'a block status that was not asked for',
     (request) => chunk(request, 1, 6, `${be(3, 4)} ${be(1, 4)} ${be(4096, 8)} ${be(0, 8)}`),
   ],
+  [
+    'an extent of no bytes (CVE-2023-5871)',
+    (request) => chunk(request, 1, 6, `${be(9, 4)} ${be(1, 4)} ${be(0, 8)} ${be(0, 8)}`),
+  ],
+  [
+    'more extents than there are (CVE-2023-5871)',
+    (request) => chunk(request, 1, 6, `${be(9, 4)} ${be(2, 4)} ${be(4096, 8)} ${be(0, 8)}`),
+  ],
   ['no block status', (request) => chunk(request, 1, 0)],
 ];
 

@@ -109,7 +109,7 @@ test('the longest size that a number holds is taken', () => {
 
 const hostile: readonly (readonly [string, ErrorCode, Readonly<Record<number, Buffer>>])[] = [
   ['a size of 2^53', 'limit', { ...plain, 7: go(exportInfo(2n ** 53n, 1)) }],
-  ['a size of 2^64 - 1', 'limit', { ...plain, 7: go(exportInfo(2n ** 64n - 1n, 1)) }],
+  ['a size of 2^64 - 1 (CVE-2023-5215)', 'limit', { ...plain, 7: go(exportInfo(2n ** 64n - 1n, 1)) }],
   [
     'a size of 2^64 - 1 by EXPORT_NAME',
     'limit',
@@ -133,7 +133,11 @@ const hostile: readonly (readonly [string, ErrorCode, Readonly<Record<number, Bu
     'protocol',
     { ...plain, 8: hex(`0003e889045565aa ${'00'.repeat(12)}`) },
   ],
-  ['a reply of 4 GiB', 'protocol', { ...plain, 8: hex('0003e889045565a9 00000008 00000001 ffffffff') }],
+  [
+    'a reply of 4 GiB (CVE-2017-2630)',
+    'protocol',
+    { ...plain, 8: hex('0003e889045565a9 00000008 00000001 ffffffff') },
+  ],
   ['an error text of 4 GiB', 'protocol', { ...plain, 7: hex('0003e889045565a9 00000007 80000006 ffffffff') }],
   ['a context that was not asked for', 'protocol', { ...plain, 10: context(0, 'base:other') }],
   ['a context twice', 'protocol', { ...plain, 10: Buffer.concat([context(0, 'x:y'), context(1, 'x:y')]) }],
@@ -285,7 +289,7 @@ test('a stream cut after any byte of a negotiation ends it with closed', () => {
   }
 });
 
-test('every reply to every option is taken or refused, and none is an exception', () => {
+test('CVE-2021-20286: every reply to every option is taken or refused, and none is an exception', () => {
   const types = [0, 1, 2, 3, 4, 5, 0x7fffffff, 0x80000000, ...refusals.map(([type]) => type)];
   const payloads = [
     '',

@@ -31,6 +31,13 @@ test('a list without an end is refused', () => {
   );
 });
 
+test('CVE-2017-2630: a reply of 4 GiB is refused before anything is made room for', () => {
+  assert.throws(
+    () => list(hex('0003e889045565a9 00000003 00000002 ffffffff')),
+    (error) => isDiskError(error, 'protocol'),
+  );
+});
+
 test('a name longer than its reply is refused', () => {
   assert.throws(
     () => list(reply(3, 2, 'ffffffff 61'), reply(3, 1)),

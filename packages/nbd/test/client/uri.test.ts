@@ -103,7 +103,8 @@ for (const text of [
   'nbd+ssh://-oProxyCommand=x/',
   'nbds://h/x?tls-type=anon',
 ]) {
-  test(`${text} is not supported, and the message says why`, () => {
+  const cve = text.includes('ssh') ? 'CVE-2025-14946: ' : '';
+  test(`${cve}${text} is not supported, and the message says why`, () => {
     assert.throws(
       () => parseNbdUri(text),
       (error) => isDiskError(error, 'not-supported') && /TLS|scheme/.test(error.message),

@@ -106,8 +106,8 @@ for (const [claim, bytes] of [
   ['any option but EXPORT_NAME without fixed newstyle', `00000000 ${option(7, go(''))}`],
   ['an option with a wrong magic number', '00000003 49484156454f5055 00000003 00000000'],
   ['an option of more than 64 KiB, before its data', '00000003 49484156454f5054 00000007 00010001'],
-  ['an option of 4 GiB', '00000003 49484156454f5054 00000063 ffffffff'],
-  ['EXPORT_NAME of 4 GiB', '00000003 49484156454f5054 00000001 ffffffff'],
+  ['an option of 4 GiB (CVE-2017-15119)', '00000003 49484156454f5054 00000063 ffffffff'],
+  ['EXPORT_NAME of 4 GiB (CVE-2017-15119)', '00000003 49484156454f5054 00000001 ffffffff'],
 ] as const) {
   test(`the server hangs up at ${claim}`, async () => {
     await using serve = await start();
@@ -139,13 +139,13 @@ const refused: readonly (readonly [string, string, number, string])[] = [
   ],
   ['GO of an export that does not exist', option(7, go('nope')), 0x80000006, "export 'nope' not present"],
   [
-    'INFO of a name of 256 bytes',
+    'INFO of a name of 256 bytes (CVE-2017-15118)',
     option(6, go('x'.repeat(256))),
     0x80000006,
     `export '${'x'.repeat(80)}...' not present`,
   ],
   [
-    'INFO of a name of 4096 bytes',
+    'INFO of a name of 4096 bytes (CVE-2017-15118)',
     option(6, go('%'.repeat(4096))),
     0x80000006,
     `export '${'%'.repeat(80)}...' not present`,
@@ -180,8 +180,8 @@ for (const [claim, sent, type, text] of refused) {
 
 for (const [claim, data] of [
   ['a name longer than the option', `00000005 ${ascii('disk')}0000`],
-  ['a name length of 32 bits', `ffffffff ${ascii('disk')} 0000`],
-  ['a name of 4097 bytes', go('x'.repeat(4097))],
+  ['a name length of 32 bits (CVE-2022-26495, CVE-2022-26496)', `ffffffff ${ascii('disk')} 0000`],
+  ['a name of 4097 bytes (CVE-2017-15118)', go('x'.repeat(4097))],
   ['more information requests than sent', go('', '0001')],
   ['nothing', ''],
   ['a name that is not UTF-8', '00000002 c328 0000'],
@@ -260,7 +260,7 @@ test('SET_META_CONTEXT selects full names only, with the identifiers that QEMU g
 for (const [claim, after] of [
   ['for another export', option(10, meta('ro', 'base:allocation'))],
   ['with no query', option(10, meta(''))],
-  ['that is malformed', option(10, '00000009')],
+  ['that is malformed (CVE-2022-26495)', option(10, 'ffffffff')],
   ['of an export that does not exist', option(10, meta('nope', 'base:allocation'))],
 ] as const) {
   test(`SET_META_CONTEXT ${claim} voids the selection before it`, async () => {
