@@ -1,6 +1,6 @@
 /** One table of commands, given to the real qemu-storage-daemon and to `img serve --control`: replies and events are the same. */
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { type NbdConnection, openNbd } from '@strata/nbd';
 import { connectQmp, type QmpClient, QmpError } from '@strata/qmp';
@@ -224,6 +224,19 @@ const steps: readonly Step[] = [
   ['blockdev-del', { 'node-name': 'o' }],
   ['blockdev-del', { 'node-name': 'r' }],
   ['blockdev-del', { 'node-name': 't' }],
+  // A file that is a node by itself.
+  ['blockdev-add', { driver: 'file', 'node-name': 'f', filename: 'DIR/t.qcow2' }],
+  ['blockdev-add', { driver: 'qcow2', 'node-name': 't', file: 'none' }],
+  nodes,
+  ['blockdev-add', { driver: 'qcow2', 'node-name': 't', file: 'f' }],
+  nodes,
+  ['blockdev-del', { 'node-name': 'f' }],
+  ['blockdev-add', { driver: 'null-co', 'node-name': 'f' }],
+  ['blockdev-del', { 'node-name': 't' }],
+  nodes,
+  ['blockdev-add', { driver: 'luks', 'node-name': 't', file: 'f' }],
+  ['blockdev-del', { 'node-name': 'f' }],
+  ['blockdev-del', { 'node-name': 'f' }],
   [
     'blockdev-add',
     {
@@ -246,6 +259,21 @@ const steps: readonly Step[] = [
   ['blockdev-add', { driver: 'null-co', 'node-name': 'nul', size: 1_048_576, 'read-zeroes': true }],
   ['block-export-add', { type: 'nbd', id: 'nul', 'node-name': 'nul', writable: true }],
   ['blockdev-del', { 'node-name': 'nul' }],
+  ['block-export-del', { id: 'nul' }],
+  ['blockdev-del', { 'node-name': 'nul' }],
+  // A bitmap that was not stored.
+  ['blockdev-add', { driver: 'qcow2', 'node-name': 'i', file: { driver: 'file', filename: 'DIR/i.qcow2' } }],
+  nodes,
+  ...['clear', 'enable', 'disable'].map(
+    (action): Step => [`block-dirty-bitmap-${action}`, { node: 'i', name: 'bad' }],
+  ),
+  ['block-dirty-bitmap-merge', { node: 'i', target: 'bad', bitmaps: ['good'] }],
+  ['block-dirty-bitmap-merge', { node: 'i', target: 'good', bitmaps: ['bad'] }],
+  ['block-export-add', { type: 'nbd', id: 'i', 'node-name': 'i', bitmaps: ['bad'] }],
+  transaction(step('block-dirty-bitmap-remove', { node: 'i', name: 'bad' }), step('abort', {})),
+  ['block-dirty-bitmap-remove', { node: 'i', name: 'bad' }],
+  nodes,
+  ['blockdev-del', { 'node-name': 'i' }],
   ['quit', { x: 1 }],
   ['quit'],
 ];
@@ -253,6 +281,16 @@ const steps: readonly Step[] = [
 /** What `info` tells of a qcow2 image, as far as the order in it is nobody's promise. */
 interface Specific {
   readonly bitmaps?: readonly { readonly name: string }[];
+}
+
+/** Sets the flag of a bitmap that was not stored, wherever its entry stands. Spec: qcow2.txt, "Bitmap directory" */
+async function markInUse(path: string, name: string): Promise<void> {
+  const bytes = await readFile(path);
+  for (let at = bytes.indexOf(name); at >= 0; at = bytes.indexOf(name, at + 1)) {
+    const flags = at - 24 + 15;
+    bytes.writeUInt8(bytes.readUInt8(flags) | 1, flags);
+  }
+  await writeFile(path, bytes);
 }
 
 /** The images that both have: a chain of two, and some to open. */
@@ -269,6 +307,10 @@ async function makeImages(folder: string): Promise<void> {
   await qemuImg.create(`${folder}/o.qcow2`, undefined, {
     backing: { name: `${folder}/t.raw`, format: 'raw' },
   });
+  await qemuImg.create(`${folder}/i.qcow2`, '1M');
+  await qemuImg.ok('bitmap', '--add', '--disable', `${folder}/i.qcow2`, 'good');
+  await qemuImg.ok('bitmap', '--add', `${folder}/i.qcow2`, 'bad');
+  await markInUse(`${folder}/i.qcow2`, 'bad');
   await qemuImg.create(`${folder}/v2.qcow2`, '1M', { options: { compat: '0.10' } });
 }
 

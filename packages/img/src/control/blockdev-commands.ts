@@ -19,34 +19,82 @@ import { openingOfNode } from '../open.ts';
 import { CommandError, UsageError } from '../report.ts';
 import { imageNode } from '../typed/image-node.ts';
 import { type BlockdevOptions, blockdevOptions, flatOptions } from './blockdev-options.ts';
+import { type FileNode, FileNodes } from './file-nodes.ts';
 import type { Graph } from './graph.ts';
 import type { Steering } from './steering.ts';
 
 /** Opening and closing disks. */
 export function blockdevCommands(steering: Steering): readonly QmpCommand[] {
+  const files = new FileNodes();
   return [
     commandOf('blockdev-add', blockdevOptions, async (given) => {
-      await inSentences(() => addBlockdev(steering, given));
+      await inSentences(() => addBlockdev(steering, files, given));
       return undefined;
     }),
     command('blockdev-del', { 'node-name': text }, async ({ 'node-name': name }) => {
-      await steering.graph.remove(removable(steering, name));
+      if (files.isTaken(name)) throw refusal(`Block device ${name} is in use`);
+      const disk = removable(steering, name);
+      try {
+        await steering.graph.remove(disk);
+      } finally {
+        for (const node of files.forget(disk)) {
+          steering.graph.names.free(node.name);
+          await openAlone(steering, files, node).catch(steering.report);
+        }
+      }
       return undefined;
     }),
   ];
 }
 
 /** @throws {QmpError} @throws {DiskError} @throws {CommandError} @throws {UsageError} */
-async function addBlockdev({ graph, wish }: Steering, given: BlockdevOptions): Promise<void> {
+async function addBlockdev(steering: Steering, files: FileNodes, given: BlockdevOptions): Promise<void> {
+  const { graph } = steering;
   const name = given['node-name'];
   if (name === undefined) throw refusal("'node-name' must be specified for the root node");
   // Judged before anything is opened, and free until the disk is adopted.
   graph.names.free(graph.names.take(name));
   const below = backingOf(graph, given);
+  if (given.driver === 'file' || given.driver === 'nbd') {
+    await openAlone(steering, files, { name, options: given });
+    return;
+  }
+  if (!('file' in given) || typeof given.file !== 'string') {
+    await open(steering, given, name, below);
+    return;
+  }
+  const { disk: alone } = graph.get(given.file);
+  const file = files.of(alone);
+  checkUnused(steering, alone);
+  files.forget(alone);
+  await graph.remove(alone);
+  try {
+    const { 'node-name': _, ...options } = file.options;
+    const disk = await open(steering, { ...given, file: options }, name, below);
+    graph.names.take(file.name);
+    graph.nameFile(disk.top.image.host, file.name);
+    files.take(file, disk);
+  } catch (error) {
+    await openAlone(steering, files, file).catch(steering.report);
+    throw error;
+  }
+}
+
+/** Opens a file as a disk by itself. */
+async function openAlone(steering: Steering, files: FileNodes, node: FileNode): Promise<void> {
+  files.add(await open(steering, node.options, node.name, undefined), node);
+}
+
+async function open(
+  { graph, wish }: Steering,
+  given: BlockdevOptions,
+  name: string,
+  below: LiveDisk | undefined,
+): Promise<LiveDisk> {
   const isRead = given['read-only'] === true;
   const chain = given.driver === 'null-co' ? await openNull(given.size, isRead) : await openGiven();
   try {
-    graph.adopt(chain, name, below);
+    return graph.adopt(chain, name, below);
   } catch (error) {
     await chain[Symbol.asyncDispose]();
     throw error;
@@ -109,13 +157,19 @@ function removable({ graph, exports }: Steering, name: string): LiveDisk {
   const found = graph.find(name);
   if (found === undefined) throw refusal(`Failed to find node with node-name='${name}'`);
   const { disk, depth } = found;
+  checkUnused({ exports }, disk);
+  if (depth > 0) throw refusal(`Node ${name} is not owned by the monitor`);
+  disk.checkFree();
+  return disk;
+}
+
+/** @throws {QmpError} for a disk that is exported, or on which another one stands */
+function checkUnused({ exports }: Pick<Steering, 'exports'>, disk: LiveDisk): void {
+  const { name } = disk.top;
   if (exports.uses(disk)) throw refusal(`Node ${name} is in use`);
   const [above] = disk.above;
   if (above !== undefined)
     throw refusal(`Node '${name}' is busy: node is used as backing hd of '${above.nodes.at(-1)?.name}'`);
-  if (depth > 0) throw refusal(`Node ${name} is not owned by the monitor`);
-  disk.checkFree();
-  return disk;
 }
 
 /** Says of an image that cannot be opened what QEMU says. */

@@ -75,6 +75,11 @@ export class Graph {
     return name;
   }
 
+  /** Gives an image's file the name that it was added under. */
+  nameFile(host: HostSource, name: string): void {
+    this.#fileNames.set(host, name);
+  }
+
   /** Closes all, those first that stand on others; the first failure is told when all have been tried. */
   async [Symbol.asyncDispose](): Promise<void> {
     const failures: unknown[] = [];

@@ -28,6 +28,11 @@ async function nodesOfDisk(disk: LiveDisk, graph: Graph, flat: boolean): Promise
   const infos: JsonObject[] = [];
   for (const node of disk.nodes) {
     const { image } = node;
+    if (supportNamed(image.format.name) === undefined) {
+      // A place for bytes that is a node by itself.
+      infos.push({ ...(await fileInfo(node, node.name)), ...(await bitmapInfos(node)) });
+      continue;
+    }
     const under = [...images.values()].slice([...images.keys()].indexOf(node) + 1);
     const name = graph.fileName(image.host);
     infos.push(await fileInfo(node, name), await imageInfo(node, images.get(node) ?? {}, under, flat));
@@ -45,7 +50,7 @@ async function imageOf({ image }: LiveNode): Promise<JsonObject> {
   const filename = image.host.path ?? image.path;
   const { name } = image.format;
   const support = supportNamed(name);
-  if (support === undefined) return { filename, format: name, 'virtual-size': image.layer.size };
+  if (support === undefined) return { filename, format: name, 'virtual-size': inSectors(image.layer.size) };
   return infoJson(await imageReport({ filename, support, host: image.host })) as JsonObject;
 }
 
@@ -56,7 +61,6 @@ async function imageInfo(
   flat: boolean,
 ): Promise<JsonObject> {
   const whole = flat ? image : nested([image, ...under]);
-  const bitmaps = await bitmapInfos(node);
   return {
     ...commonInfo(node),
     'node-name': node.name,
@@ -66,7 +70,7 @@ async function imageInfo(
     backing_file: under[0]?.['filename'],
     encrypted: image['encrypted'] === true,
     image: whole,
-    'dirty-bitmaps': bitmaps.length > 0 ? bitmaps : undefined,
+    ...(await bitmapInfos(node)),
   };
 }
 
@@ -78,7 +82,7 @@ function nested([top = {}, ...under]: readonly JsonObject[]): JsonObject {
 async function fileInfo(node: LiveNode, name: string): Promise<JsonObject> {
   const { host, path } = node.image;
   const filename = host.path ?? path;
-  const drv = filename.startsWith('nbd') && filename.includes('://') ? 'nbd' : 'file';
+  const [, drv = 'file'] = /^(nbd|null-co)\S*:\/\//.exec(filename) ?? [];
   return {
     ...commonInfo(node),
     'node-name': name,
@@ -91,7 +95,7 @@ async function fileInfo(node: LiveNode, name: string): Promise<JsonObject> {
       format: drv,
       'virtual-size': inSectors(host.size),
       'actual-size': await host.allocated(),
-      'dirty-flag': false,
+      'dirty-flag': drv === 'file' ? false : undefined,
     },
   };
 }
@@ -112,15 +116,15 @@ function commonInfo({ writable }: LiveNode): JsonObject {
   };
 }
 
-/** The latest first. */
-async function bitmapInfos({ image: { layer } }: LiveNode): Promise<readonly JsonObject[]> {
+/** The latest first, if there are any. */
+async function bitmapInfos({ image: { layer } }: LiveNode): Promise<JsonObject> {
   const source = bitmapsOf(layer);
   const infos: JsonObject[] = [];
   for (const facts of (await source?.list()) ?? []) {
     const count = facts.inconsistent ? 0 : ((await source?.load(facts.name))?.count ?? 0);
     infos.push(bitmapInfo(facts, count));
   }
-  return infos.reverse();
+  return infos.length > 0 ? { 'dirty-bitmaps': infos.reverse() } : {};
 }
 
 function bitmapInfo(facts: BitmapFacts, count: number): JsonObject {
