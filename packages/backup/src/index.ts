@@ -8,9 +8,18 @@ export {
   finishCheckpoint,
   type ImageCheckpoint,
 } from './checkpoints.ts';
+export { assertHeld, checkpointIn, type ScratchFolder } from './fleece.ts';
 export { type LockedFolder, lockFolder, type Point, readPoints } from './folder.ts';
 export { layerName, type Manifest } from './manifest.ts';
 export { fullHelps } from './plan.ts';
 export { type OpenedPoint, openPoint, type Verdict, verifyFolder } from './restore.ts';
+export {
+  createRunningCheckpoint,
+  diskOf,
+  dropRunningCheckpoints,
+  type NodeCheckpoint,
+  releaseRunning,
+} from './running-checkpoints.ts';
+export { checkpointedNodes, type Steering } from './running-nodes.ts';
 export type { BackupSource } from './source.ts';
 export { type LayerFiles, type NewLayer, type TakeOptions, type TakeReport, takeBackup } from './take.ts';

@@ -15,6 +15,8 @@ export interface BackupSource {
   readonly bitmaps: readonly string[];
   /** What is dirty in a bitmap, ascending. @throws {DiskError} not-found, invalid, corrupt, io */
   changes(bitmap: string): AsyncIterable<DirtyRange> | Iterable<DirtyRange>;
+  /** Asked when all is copied: that the disk was one point in time until now. @throws {DiskError} if it was not */
+  assertFrozen?(): Promise<void>;
 }
 
 /** Coarser than this nothing is gained, and small changes would make long reads. */

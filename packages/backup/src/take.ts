@@ -125,7 +125,7 @@ export async function takeBackup(
     };
   } catch (error) {
     // What cannot be gone on with only takes up room.
-    if (!isResumable(source) || isDiskError(error, 'corrupt'))
+    if (!isResumable(source) || isDiskError(error, 'corrupt', 'invalid'))
       await dropUnfinished(folder.path).catch(() => undefined);
     throw error;
   }
@@ -265,6 +265,7 @@ async function fill(taking: Taking, resumedAt: number | undefined) {
     });
   }
   if (options.verify) await compareWith(disk, path, taking);
+  await source.assertFrozen?.();
   return { changed, counts: shown.counts };
 }
 

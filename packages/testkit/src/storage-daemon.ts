@@ -21,6 +21,8 @@ export interface StorageDaemon extends Server {
   readonly qmp: QmpClient;
   /** The unix socket that its NBD server listens on. */
   readonly socket: string;
+  /** The unix socket of a second monitor, for others: each serves one client at a time. */
+  readonly control: string;
   /** The URI of an export. */
   uri(name: string): string;
 }
@@ -33,6 +35,7 @@ export async function storageDaemon(
 ): Promise<StorageDaemon> {
   const socket = join(folder, `${name}.nbd`);
   const monitor = join(folder, `${name}.qmp`);
+  const control = join(folder, `${name}.control`);
   const nbdServer = { addr: { type: 'unix', path: socket }, ...(tlsCreds && { 'tls-creds': tlsCreds }) };
   // The daemon takes its options in order: the monitor comes last, so that whoever reaches it finds all the rest.
   const args = [
@@ -40,6 +43,7 @@ export async function storageDaemon(
     ...blockdevs.flatMap((blockdev) => ['--blockdev', JSON.stringify(blockdev)]),
     ...['--nbd-server', JSON.stringify(nbdServer)],
     ...exports.flatMap((each) => ['--export', JSON.stringify({ type: 'nbd', ...each })]),
+    ...['--chardev', `socket,id=control,server=on,wait=off,path=${control}`, '--monitor', 'chardev=control'],
     ...['--chardev', `socket,id=monitor,server=on,wait=off,path=${monitor}`, '--monitor', 'chardev=monitor'],
   ];
   let opened: QmpClient | undefined;
@@ -56,6 +60,7 @@ export async function storageDaemon(
     ...server,
     qmp,
     socket,
+    control,
     stop,
     uri: (exportName) => `nbd+unix:///${encodeURIComponent(exportName)}?socket=${socket}`,
     [Symbol.asyncDispose]: async () => {

@@ -1,10 +1,10 @@
 /**
  * An NBD export as what a backup is taken of: its `qemu:dirty-bitmap:` contexts tell what changed.
  *
- * That an export stands still cannot be seen. It does where `img checkpoint` made it: then its description names
- * the checkpoint. Otherwise the user may vouch for it.
+ * That an export stands still cannot be seen. One that `img checkpoint` made names its checkpoint in its description, and
+ * whether it still stood still at the end is asked of the server. Of others the user may vouch for it.
  */
-import { parseCheckpoint } from '@strata/backup';
+import { assertHeld, checkpointIn, diskOf, parseCheckpoint, type Steering } from '@strata/backup';
 import { isDiskError } from '@strata/block';
 import { describeExports, type NbdConnection, openNbd, parseNbdUri } from '@strata/nbd';
 import { CommandError } from '../report.ts';
@@ -20,12 +20,15 @@ export interface ExportWish extends SourceWish {
   /** Bitmaps that the user named. */
   readonly bitmaps: readonly string[];
   readonly reconnectDelayMs: number;
+  /** The server that holds the export still; undefined: there is none to ask. */
+  readonly server: Steering | undefined;
 }
 
 /** @throws {CommandError} @throws {DiskError} */
 export async function openExportSource(uri: string, wish: ExportWish): Promise<OpenedSource> {
   const { known, told } = await describe(uri);
   const checkpoint = wish.checkpoint ?? told;
+  const { server } = wish;
   const series = known.filter((name) => parseCheckpoint(name)?.series === wish.series);
   const wanted = [...new Set([...wish.bitmaps, ...series])];
   const contexts = wanted.map((name) => prefix + name);
@@ -38,10 +41,15 @@ export async function openExportSource(uri: string, wish: ExportWish): Promise<O
     throw new CommandError(`Could not open '${uri}': ${error.message}`, { cause: error });
   }
   const { source, info } = connection;
+  if (server !== undefined && told === undefined) {
+    await connection[Symbol.asyncDispose]();
+    throw new CommandError(`'${uri}' is not an export that 'img checkpoint create --scratch' made`);
+  }
   return {
     disk: source,
     name: uri,
-    frozen: wish.frozen || (told !== undefined && told === checkpoint),
+    frozen: wish.frozen || (server !== undefined && told === checkpoint),
+    ...(server && told && { assertFrozen: () => assertHeld(server, diskOf(told)) }),
     checkpoint,
     bitmaps: info.contexts.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)),
     changes: async function* (bitmap) {
@@ -61,7 +69,7 @@ async function describe(uri: string): Promise<{ known: readonly string[]; told: 
     const target = parseNbdUri(uri);
     const found = (await describeExports(target)).find(({ name }) => name === target.exportName);
     const known = (found?.contexts ?? []).filter((name) => name.startsWith(prefix));
-    const told = /^checkpoint (\S{1,1023})$/.exec(found?.description ?? '')?.[1];
+    const told = checkpointIn(found?.description);
     return { known: known.map((name) => name.slice(prefix.length)), told };
   } catch (error) {
     if (!isDiskError(error)) throw error;

@@ -4,6 +4,7 @@ import {
   fullHelps,
   lockFolder,
   readPoints,
+  type Steering,
   standardSeries,
   takeBackup,
   verifyFolder,
@@ -60,6 +61,11 @@ const options = {
   },
   moved: { name: 'moved', help: 'SOURCE is the disk of the newest backup, although it has another name now' },
   frozen: { name: 'frozen', help: 'SOURCE is an export that does not change: backups of it can be resumed' },
+  control: {
+    name: 'control',
+    value: 'SOCKET',
+    help: 'SOURCE is an export of the server with this QMP socket: ask it whether the disk was held still',
+  },
   resume: { name: 'resume', help: 'go on with the backup that was interrupted, or fail' },
   verify: { name: 'verify', help: 'compare the backup with SOURCE; without SOURCE check all of FOLDER' },
   list: { name: 'list', help: 'list the backups in FOLDER' },
@@ -95,8 +101,8 @@ export const backup = command({
     'The first backup of a folder is a full one, the others hold what changed. If one fails,\n',
     'nothing is lost: the next one makes up for it. Of a running server:\n\n',
     '  img checkpoint create --control QMP --scratch DIR NODE\n',
-    '  img backup "nbd+unix:///backup-NODE?socket=SOCKET" FOLDER\n',
-    '  img checkpoint done --control QMP NODE\n\n',
+    '  img backup --control QMP "nbd+unix:///backup-NODE?socket=SOCKET" FOLDER\n',
+    '  img checkpoint done --control QMP --scratch DIR NODE\n\n',
     "'img restore FOLDER TARGET' gives back the newest state, or that of --point NUMBER.\n",
   ].join(''),
   run: async ({ options: given, operands, objects }, terminal) => {
@@ -126,7 +132,11 @@ async function takeInto(
   const { layerFiles } = await import('../backup/layers.ts');
   const shown = given.progress && !given.quiet ? showProgress(terminal, 1) : silentProgress;
   try {
-    await using source = await openSource(name, given);
+    await using server =
+      given.control === undefined
+        ? undefined
+        : await (await import('../backup/steering.ts')).openSteering(given.control);
+    await using source = await openSource(name, given, server);
     await using locked = await lockFolder(folder);
     const report = await takeBackup(source, locked, layerFiles, {
       kind: given.full ? 'full' : given.incremental ? 'incremental' : undefined,
@@ -144,6 +154,11 @@ async function takeInto(
     shown.end();
     if (json) terminal.print(formatJson(reportJson(report)));
     else if (!given.quiet) terminal.print(reportLines(report));
+    if (!report.manifest.frozen)
+      complain(
+        terminal,
+        `note: nothing vouches for '${name}' standing still while it was copied (--control, --frozen)`,
+      );
     if (report.manifest.checkpoint === undefined)
       complain(terminal, `note: '${name}' is at no checkpoint: no backup can build upon this one`);
   } catch (error) {
@@ -152,15 +167,16 @@ async function takeInto(
   }
 }
 
-async function openSource(name: string, given: Given): Promise<OpenedSource> {
+async function openSource(name: string, given: Given, server: Steering | undefined): Promise<OpenedSource> {
   const { series = standardSeries, checkpoint, allow, format, share, imageOptions, objects } = given;
   checkSeries(series);
   const of = { series, checkpoint, frozen: given.frozen === true };
   if (isNbdUri(name) && !imageOptions) {
     const { openExportSource } = await import('../backup/export-source.ts');
     const reconnectDelayMs = given.reconnect ?? standardReconnectMs;
-    return await openExportSource(name, { ...of, bitmaps: given.bitmap, reconnectDelayMs });
+    return await openExportSource(name, { ...of, bitmaps: given.bitmap, reconnectDelayMs, server });
   }
+  if (server !== undefined) throw new UsageError('--control goes with an NBD export');
   const { openFileSource } = await import('../backup/file-source.ts');
   return await openFileSource(name, { allow, format, share, imageOptions, objects }, of);
 }
