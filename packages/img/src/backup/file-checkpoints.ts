@@ -1,6 +1,8 @@
 /** Images in files as what checkpoints are made of: nobody else has them open meanwhile. */
 import type { CheckpointImage } from '@strata/backup';
-import { DiskError, isDiskError } from '@strata/block';
+import { bitmapStoreOf, bitmapsOf } from '@strata/bitmap';
+import { DiskError, type ImageFormat, isDiskError } from '@strata/block';
+import type { BitmapList } from '../formats/support.ts';
 import { openImageFile, type Wish } from '../open.ts';
 import { changeLocks } from '../places/file.ts';
 import { CommandError } from '../report.ts';
@@ -34,8 +36,8 @@ export async function openCheckpointImages(
     for (const name of names) {
       const { host, support, ...rest } = await openImageFile(name, { ...wish, locks: changeLocks });
       opened.push(rest);
-      const { bitmapList } = support;
-      if (bitmapList === undefined) {
+      const bitmaps = support.bitmapList ?? (support.keepsBitmaps && oneByOne(support.format));
+      if (!bitmaps) {
         const message = `images of format '${support.format.name}' keep no bitmaps`;
         throw new CommandError(`No checkpoint of '${name}': ${message}`);
       }
@@ -43,8 +45,8 @@ export async function openCheckpointImages(
       images.push({
         name,
         granularity: granularity ?? Math.min(Math.max(clusterSize, finest), coarsest),
-        list: () => bitmapList.read(host).catch(saying(name)),
-        change: (changes) => bitmapList.change(host, changes).catch(saying(name)),
+        list: () => bitmaps.read(host).catch(saying(name)),
+        change: (changes) => bitmaps.change(host, changes).catch(saying(name)),
       });
     }
     return { images, [Symbol.asyncDispose]: close };
@@ -52,6 +54,30 @@ export async function openCheckpointImages(
     await close().catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * The bitmaps of a format that makes one change after another. What a crash leaves between two of them is an older
+ * checkpoint that records on, which the next checkpoint freezes.
+ */
+function oneByOne(format: ImageFormat): BitmapList {
+  return {
+    read: async (file) => {
+      await using layer = await format.openSource(file);
+      return (await bitmapsOf(layer)?.list()) ?? [];
+    },
+    change: async (file, changes) => {
+      await using layer = await format.open(file);
+      const store = bitmapStoreOf(layer);
+      if (store === undefined) throw new DiskError('not-supported', 'the image keeps no bitmaps');
+      for (const each of changes) {
+        if (each.kind === 'add') await store.add(each.name, each);
+        else if (each.kind === 'remove') await store.remove(each.name);
+        else if (each.kind === 'rename') await store.rename(each.name, each.to);
+        else await store.setEnabled(each.name, each.enabled);
+      }
+    },
+  };
 }
 
 function saying(name: string): (error: unknown) => never {

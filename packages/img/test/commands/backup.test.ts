@@ -164,3 +164,28 @@ test('an inconsistent bitmap is refused with its name, and a full backup gets ov
   assert.equal((await json<readonly Listed[]>('checkpoint', 'list', disk)).length, 1);
   assert.equal((await readdir(backups)).filter((name) => name.endsWith('.json')).length, 2);
 });
+
+test(
+  'a raw disk keeps its checkpoints beside it, and a write behind our back makes a full backup needed',
+  tools,
+  async () => {
+    await using folder = await temporaryFolder();
+    const disk = folder.file('d.raw');
+    const source = folder.file('source');
+    await qemuImg.create(disk, '4M', { format: 'raw' });
+    const backups = folder.file('backups');
+    await ok('checkpoint', 'create', '-f', 'raw', disk);
+    await ok('backup', '-f', 'raw', disk, backups);
+    await qemuImg.create(source, '1M', { format: 'raw' });
+    await qemuIo(source, ['write -P 3 64k 64k'], 'raw');
+    await ok('convert', '-n', '-f', 'raw', '-O', 'raw', source, disk);
+    await ok('checkpoint', 'create', '-f', 'raw', disk);
+    const report = await json<Report>('backup', '-f', 'raw', disk, backups);
+    assert.deepEqual([report.kind, report['changed-bytes']], ['incremental', MiB]);
+    await ok('checkpoint', 'done', '-f', 'raw', disk);
+    await ok('restore', backups, folder.file('back'));
+    await qemuImg.compare(folder.file('back'), 'raw', disk, 'raw');
+    await qemuIo(disk, ['write -P 4 2M 64k'], 'raw');
+    assert.match((await img('backup', '-f', 'raw', disk, backups)).stderr, /was not saved properly/);
+  },
+);
