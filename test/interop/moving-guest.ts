@@ -10,7 +10,7 @@ import { type Server, serve } from '@strata/testkit';
 const blockLength = 4096;
 const blocks = 64;
 /** Where fio begins. */
-export const traceLength = blocks * blockLength;
+const traceLength = blocks * blockLength;
 
 /** How far the writer was: what it had been answered, and what it had asked for. */
 export interface Moment {

@@ -3,7 +3,7 @@ import type { CheckpointImage } from '@strata/backup';
 import { bitmapStoreOf, bitmapsOf } from '@strata/bitmap';
 import { DiskError, type ImageFormat, isDiskError } from '@strata/block';
 import type { BitmapList } from '../formats/support.ts';
-import { openImageFile, type Wish } from '../open.ts';
+import { cannotOpen, openImageFile, type Wish } from '../open.ts';
 import { changeLocks } from '../places/file.ts';
 import { CommandError } from '../report.ts';
 
@@ -36,6 +36,10 @@ export async function openCheckpointImages(
     for (const name of names) {
       const { host, support, ...rest } = await openImageFile(name, { ...wish, locks: changeLocks });
       opened.push(rest);
+      if (wish.format === undefined && support.format.name === 'raw') {
+        const message = 'the format was not specified and is not guessed as raw for writing';
+        throw cannotOpen(name, new DiskError('denied', message, { op: 'probe' }));
+      }
       const bitmaps = support.bitmapList ?? (support.keepsBitmaps && oneByOne(support.format));
       if (!bitmaps) {
         const message = `images of format '${support.format.name}' keep no bitmaps`;
