@@ -35,6 +35,8 @@ rmSync(cache, { force: true });
 const { exports, script } = load();
 const folder = mkdtempSync(join(tmpdir(), 'strata-bundle-'));
 const image = join(folder, 'image');
+const disk = join(folder, 'disk');
+writeFileSync(disk, new Uint8Array(2 ** 18).fill(1, 2 ** 16, 2 ** 17));
 const silent = { print: () => undefined, warn: () => undefined, live: false };
 try {
   for (const line of [
@@ -44,7 +46,9 @@ try {
     ['map', image],
     ['check', image],
     ['convert', '-O', 'qcow2', image, `${image}2`],
-    ['compare', image, `${image}2`],
+    ['convert', '-f', 'raw', '-O', 'qcow2', disk, `${disk}.qcow2`],
+    ['convert', '-f', 'qcow2', '-O', 'raw', `${disk}.qcow2`, `${disk}.raw`],
+    ['compare', '-f', 'raw', '-F', 'qcow2', disk, `${disk}.qcow2`],
   ]) {
     const status = await exports.main(line, silent);
     if (status !== 0) throw new Error(`img ${line.join(' ')} ended with ${status}`);

@@ -15,8 +15,6 @@
  * The file is always written as a whole and moved into its place, so no state of it is half of another. What is read
  * may be anybody's work: every length is judged before it is used.
  */
-import { randomBytes } from 'node:crypto';
-import { crc32 } from 'node:zlib';
 import { DiskError, type HostFile, type HostSource } from '@strata/block';
 import { leafSize, type MemoryRoom } from './bit-tree.ts';
 import { DirtyBitmap, largestGranularity, smallestGranularity } from './bitmap.ts';
@@ -31,6 +29,11 @@ const ENABLED = 1;
 const INCONSISTENT = 2;
 const STORED = 2;
 const leafBytes = leafSize / 8;
+/** Loading them takes a tenth of a small command, and every command loads this file. */
+const crypto = () => process.getBuiltinModule('node:crypto');
+const crc32 = (bytes: Uint8Array, start?: number): number =>
+  process.getBuiltinModule('node:zlib').crc32(bytes, start);
+
 /** Bytes of memory that a stored leaf takes, about. */
 const perLeaf = leafBytes * 1.5;
 const PIECE = 1 << 20;
@@ -202,7 +205,7 @@ export async function writeSideFile(
   MAGIC.copy(header);
   header.writeUInt32LE(VERSION, 8);
   header.writeUInt32LE(inUse ? IN_USE : 0, 12);
-  randomBytes(16).copy(header, 16);
+  crypto().randomBytes(16).copy(header, 16);
   header.writeBigUInt64LE(BigInt(size), 32);
   header.writeBigUInt64LE(BigInt(directoryAt), 40);
   header.writeUInt32LE(entries.length, 48);
