@@ -8,7 +8,7 @@ export {
 } from './backup/backup.ts';
 export type { BitmapMode, BitmapPlace } from './backup/sync-bitmap.ts';
 export { type CommitOptions, CommitTask, prepareCommit } from './commit/commit.ts';
-export { ActiveCommitTask, prepareActiveCommit } from './commit/commit-active.ts';
+export { type ActiveCommitOptions, ActiveCommitTask, prepareActiveCommit } from './commit/commit-active.ts';
 export type { JobEvent, JobStatus, JobTold, JobType } from './jobs/events.ts';
 export { JobGroup } from './jobs/group.ts';
 export { Job, type JobFacts, type JobOptions, sentenceOf } from './jobs/job.ts';

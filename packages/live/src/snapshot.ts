@@ -6,22 +6,26 @@
  * stores its bitmaps: they stay with it, and end with the moment of the snapshot.
  */
 import { DiskError } from '@strata/block';
+import { toRead } from './image-use.ts';
 import type { LiveDisk, LiveNode } from './live-disk.ts';
 
-/** A snapshot that can still be left undone. */
+/** A snapshot that was made, and can be left undone while the disk is still paused. */
 export interface PreparedSnapshot {
   /**
-   * Makes it. Resolves to what went wrong while the old top was closed for writing, which loses nothing of the guest's:
-   * bitmaps that could not be stored are known to be unknown.
+   * Closes the old top for writing. Resolves to what went wrong in that, which loses nothing of the guest's: bitmaps
+   * that could not be stored are known to be unknown.
    */
   commit(): Promise<unknown>;
+  /** Takes the overlay away again; it is the caller's. */
+  drop(): void;
 }
 
 /**
- * Prepares to put `overlay`, whose backing file is the disk's top, over the disk. The disk is paused, and stays so until
- * the snapshot has been made or dropped. Until then `overlay` is the caller's.
+ * Puts `overlay`, whose backing file is the disk's top, over the disk, which is paused. It stays so until the snapshot has
+ * been committed or dropped.
  *
- * @throws {DiskError} busy; read-only; invalid for an overlay of another size; and what flushing throws
+ * @throws {DiskError} busy; read-only; invalid for an overlay of another size; and what flushing throws: nothing has
+ *   changed then
  */
 export async function prepareSnapshot(disk: LiveDisk, overlay: LiveNode): Promise<PreparedSnapshot> {
   disk.checkFree();
@@ -33,17 +37,16 @@ export async function prepareSnapshot(disk: LiveDisk, overlay: LiveNode): Promis
     throw new DiskError('invalid', `the overlay has ${size} bytes, and the disk has ${disk.size}`);
   }
   await old.writable?.layer.flush();
+  disk.exchange([overlay, ...disk.nodes]);
   return {
     commit: async () => {
-      const rest = disk.nodes.slice(1);
-      if (old.writable === undefined) {
-        disk.exchange([overlay, old, ...rest]);
-        return undefined;
-      }
-      const { image, failure } = await old.writable.toRead();
-      disk.exchange([overlay, { name: old.name, image, writable: undefined }, ...rest]);
+      if (old.writable === undefined) return undefined;
+      const { image, failure } = await toRead(old.writable);
+      const read = { name: old.name, image, writable: undefined };
+      disk.exchange(disk.nodes.map((node) => (node === old ? read : node)));
       return failure;
     },
+    drop: () => disk.exchange(disk.nodes.filter((node) => node !== overlay)),
   };
 }
 

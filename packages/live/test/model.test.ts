@@ -230,7 +230,7 @@ test('images under the top are committed while guests write, in every part of th
 test('the top is committed while guests write, and the base becomes the disk', async () => {
   for (const seed of seeds) {
     await withGuests(seed, async ({ disk, files }, guests, jobs) => {
-      const job = await jobs.begin(disk, (stop) => prepareActiveCommit(disk, 2, stop));
+      const job = await jobs.begin(disk, (stop) => prepareActiveCommit({ disk, base: 2 }, stop));
       await untilReady(job, guests);
       await guests.working(20);
       job.complete();
@@ -247,7 +247,7 @@ test('the top is committed while guests write, and the base becomes the disk', a
 test('a commit of the top that is cancelled, or let go, leaves the disk as it is', async () => {
   for (const force of [true, false]) {
     await withGuests(5, async ({ disk, files }, guests, jobs) => {
-      const job = await jobs.begin(disk, (stop) => prepareActiveCommit(disk, 1, stop));
+      const job = await jobs.begin(disk, (stop) => prepareActiveCommit({ disk, base: 1 }, stop));
       await untilReady(job, guests);
       job.cancel({ force });
       await job.dismissed;

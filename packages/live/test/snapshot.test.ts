@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bitmapStoreOf, bitmapsOf } from '@strata/bitmap';
 import { DiskError, isDiskError, MemoryDevice } from '@strata/block';
-import { openChain, openWritableChain } from '@strata/chain';
+import { closeImage, openChain, openWritableChain } from '@strata/chain';
 import { blockSuite, bytesOf, randomFrom } from '@strata/testkit';
-import { snapshot } from '../src/snapshot.ts';
+import { prepareCommit } from '../src/commit/commit.ts';
+import { prepareSnapshot, snapshot } from '../src/snapshot.ts';
 import { chainFiles, newDisk, newOverlay, openDisk, size } from './live-disks.ts';
 import { failing } from './memory-files.ts';
+import { RecordedJobs } from './run-job.ts';
 
 blockSuite({
   name: 'a disk after two snapshots',
@@ -120,6 +122,43 @@ test('bitmaps stay with the old top, stored, and the overlay has none', async ()
   assert.deepEqual(await bitmapsOf(chain.images[0]?.layer as object)?.list(), [
     { name: 'b', granularity: 4096, enabled: true, inconsistent: false, persistent: true, busy: false },
   ]);
+});
+
+test('bitmaps in memory stay with the old top too, and record again when images are committed into it', async () => {
+  const subject = await newDisk();
+  const { disk } = subject;
+  await bitmapStoreOf(disk.top.image.layer)?.add('t', { granularity: 4096, persistent: false });
+  await disk.write(new Uint8Array(4096), 8192);
+  for (const name of ['one', 'two']) {
+    await snapshot(disk, await newOverlay(subject, name));
+    await disk.write(new Uint8Array(4096), name === 'one' ? 40_960 : 81_920);
+  }
+  const ranges = async () => {
+    const image = disk.nodes.find(({ name }) => name === 'disk')?.image.layer as object;
+    return [...((await bitmapsOf(image)?.load('t'))?.ranges() ?? [])].map(({ offset }) => offset);
+  };
+  assert.deepEqual(await ranges(), [8192]);
+  const options = { disk, top: 1, base: 2, backingFile: 'top' };
+  const job = await new RecordedJobs().begin(disk, (stop) => prepareCommit(options, stop));
+  await job.dismissed;
+  assert.equal(job.error, undefined);
+  assert.deepEqual(await ranges(), [8192, 40_960]);
+  await disk[Symbol.asyncDispose]();
+});
+
+test('a snapshot that was prepared can be left undone', async () => {
+  await using subject = await newDisk();
+  const { disk } = subject;
+  const overlay = await newOverlay(subject, 'over');
+  await disk.paused(async () => {
+    const prepared = await prepareSnapshot(disk, overlay);
+    assert.equal(disk.top, overlay);
+    prepared.drop();
+  });
+  assert.equal(disk.top.name, 'disk');
+  await disk.write(new Uint8Array(10).fill(4), 0);
+  assert.equal((await bytesOf(disk))[0], 4);
+  await closeImage(overlay.image);
 });
 
 test('a snapshot that cannot be made leaves the disk as it was', async () => {

@@ -15,6 +15,7 @@ import { longestPiece } from '../backup/copier.ts';
 import type { JobTask, JobWork } from '../jobs/task.ts';
 import type { Claim, LiveDisk, LiveNode } from '../live-disk.ts';
 import { closeBase, type OpenBase, openBase } from './base-node.ts';
+import type { CommitOptions } from './commit.ts';
 import { DirtyFilter } from './dirty-filter.ts';
 import { UpperImages } from './upper-images.ts';
 
@@ -23,19 +24,22 @@ const granularity = 65_536;
 /** Pieces in flight. */
 const parallel = 4;
 
+/** What is to be committed. */
+export interface ActiveCommitOptions extends Pick<CommitOptions, 'disk' | 'base' | 'onDropped'> {}
+
 /**
- * Prepares to commit the disk into its node number `base`. The disk is paused, and may go on when this has resolved.
+ * Prepares to commit all images above `base` into it. The disk is paused, and may go on when this has resolved.
  * @param stop ends the job; called when the disk is closed
  * @throws {DiskError} busy, and what opening the base for writing throws
  */
 export async function prepareActiveCommit(
-  disk: LiveDisk,
-  base: number,
+  options: ActiveCommitOptions,
   stop: () => Promise<void>,
 ): Promise<ActiveCommitTask> {
+  const { disk, base } = options;
   const claim = disk.claim('block job: commit', stop);
   try {
-    return new ActiveCommitTask(disk, base, await openBase(disk, base), claim);
+    return new ActiveCommitTask(options, await openBase(disk, base), claim);
   } catch (error) {
     claim.end();
     throw error;
@@ -48,6 +52,7 @@ export class ActiveCommitTask implements JobTask {
   readonly node: string;
   readonly #disk: LiveDisk;
   readonly #baseIndex: number;
+  readonly #onDropped: ActiveCommitOptions['onDropped'];
   readonly #base: OpenBase;
   readonly #upper: UpperImages;
   readonly #claim: Claim;
@@ -63,10 +68,11 @@ export class ActiveCommitTask implements JobTask {
   #changed: () => void = () => undefined;
 
   /** Made by `prepareActiveCommit`. */
-  constructor(disk: LiveDisk, baseIndex: number, base: OpenBase, claim: Claim) {
+  constructor({ disk, base: baseIndex, onDropped }: ActiveCommitOptions, base: OpenBase, claim: Claim) {
     this.node = disk.top.name;
     this.#disk = disk;
     this.#baseIndex = baseIndex;
+    this.#onDropped = onDropped;
     this.#base = base;
     this.#claim = claim;
     this.#upper = new UpperImages(
@@ -123,6 +129,7 @@ export class ActiveCommitTask implements JobTask {
       if (this.#hasPivoted) {
         // All that they held is in the base, durably.
         for (const { image } of this.#dropped) await closeImage(image).catch(() => undefined);
+        this.#onDropped?.(this.#dropped);
         return;
       }
       await this.#disk.paused(async () => {

@@ -10,6 +10,7 @@ import { resolve } from 'node:path';
 import { type BackingReference, DiskError, isDiskError } from '@strata/block';
 import { type ChainImage, closeImage, schemeOf } from '@strata/chain';
 import { longestPiece } from '../backup/copier.ts';
+import { toRead, toWrite } from '../image-use.ts';
 import type { JobTask, JobWork } from '../jobs/task.ts';
 import type { Claim, LiveDisk, LiveNode } from '../live-disk.ts';
 import { closeBase, type OpenBase, openBase } from './base-node.ts';
@@ -24,6 +25,8 @@ export interface CommitOptions {
   readonly base: number;
   /** What the image above records as its backing file; the path of the base if not given. */
   readonly backingFile?: string | undefined;
+  /** Hears of the images that have dropped out, when they are closed. */
+  readonly onDropped?: ((nodes: readonly LiveNode[]) => void) | undefined;
 }
 
 /** Pieces in flight. */
@@ -56,10 +59,11 @@ export class CommitTask implements JobTask {
   readonly #base: OpenBase;
   readonly #claim: Claim;
   readonly #backingFile: string | undefined;
+  readonly #onDropped: CommitOptions['onDropped'];
   #isBaseOpen = true;
 
   /** Made by `prepareCommit`. */
-  constructor({ disk, top, base, backingFile }: CommitOptions, opened: OpenBase, claim: Claim) {
+  constructor({ disk, top, base, backingFile, onDropped }: CommitOptions, opened: OpenBase, claim: Claim) {
     this.node = disk.top.name;
     this.#disk = disk;
     this.#nodes = disk.nodes.slice(top, base);
@@ -67,6 +71,7 @@ export class CommitTask implements JobTask {
     this.#base = opened;
     this.#claim = claim;
     this.#backingFile = backingFile;
+    this.#onDropped = onDropped;
     this.#upper = new UpperImages(this.#nodes, opened.image, disk.nodes.slice(base + 1));
   }
 
@@ -95,6 +100,7 @@ export class CommitTask implements JobTask {
       this.#disk.exchange(kept.map((node) => (node.name === above.name ? above : node)));
     });
     for (const node of this.#nodes) await closeImage(node.image).catch(() => undefined);
+    this.#onDropped?.(this.#nodes);
   }
 
   async clean(): Promise<void> {
@@ -156,12 +162,12 @@ export class CommitTask implements JobTask {
       await changeBacking(writable.layer, reference);
       return this.#above;
     }
-    const opened = await image.toWrite();
+    const opened = await toWrite(image);
     let read: ChainImage;
     try {
       await changeBacking(opened.layer, reference);
     } finally {
-      ({ image: read } = await opened.toRead());
+      ({ image: read } = await toRead(opened));
       const node = { name, image: read, writable: undefined };
       this.#disk.exchange(this.#disk.nodes.map((each) => (each.name === name ? node : each)));
       await closeImage(image).catch(() => undefined);

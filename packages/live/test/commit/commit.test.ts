@@ -18,7 +18,7 @@ type Prepare = (disk: LiveDisk, stop: () => Promise<void>) => Promise<JobTask>;
 /** `mid` into `base`, under `top`. */
 const between: Prepare = (disk, stop) => prepareCommit({ disk, top: 1, base: 2, backingFile: 'base' }, stop);
 /** `top` and `mid` into `base`. */
-const active: Prepare = (disk, stop) => prepareActiveCommit(disk, 2, stop);
+const active: Prepare = (disk, stop) => prepareActiveCommit({ disk, base: 2 }, stop);
 
 for (const [name, prepare] of [
   ['images under its top are', between],
