@@ -3,10 +3,8 @@
  *
  * QEMU: blockdev.c, `TransactionActionDrv`.
  */
+import type { JobGroup } from '@strata/live';
 import { type Fields, type Read, record, type Schema } from '@strata/qmp';
-
-/** How jobs of one transaction end: each by itself, or all or none. */
-export type CompletionMode = 'individual' | 'grouped';
 
 /** One step. All disks are paused from its preparation to its end. */
 export interface Action {
@@ -25,17 +23,18 @@ export interface ActionKind {
   readonly data: Schema<unknown>;
   /** Steps of this kind can be parts of a transaction whose jobs end together. */
   readonly grouped?: true;
-  make(data: unknown, mode: CompletionMode): Action;
+  /** @param group of which a job of the step becomes a part; undefined: it ends by itself */
+  make(data: unknown, group: JobGroup | undefined): Action;
 }
 
 /** A kind of step whose data has these members. */
 export function actionKind<F extends Fields>(
   fields: F,
-  make: (data: Read<F>, mode: CompletionMode) => Action,
+  make: (data: Read<F>, group: JobGroup | undefined) => Action,
   options: { readonly grouped?: true } = {},
 ): ActionKind {
   // What is handed to `make` was read by this very schema.
-  return { ...options, data: record(fields), make: (data, mode) => make(data as Read<F>, mode) };
+  return { ...options, data: record(fields), make: (data, group) => make(data as Read<F>, group) };
 }
 
 /** Carries a step out by itself. */

@@ -14,7 +14,7 @@ export function bitmapCommands(
   actions: Readonly<Record<string, ActionKind>>,
 ): readonly QmpCommand[] {
   const steps = Object.entries(actions).map(([name, kind]) =>
-    commandOf(name, kind.data, (data) => runAction(kind.make(data, 'individual'))),
+    commandOf(name, kind.data, (data) => runAction(kind.make(data, undefined))),
   );
   const sum = command('x-debug-block-dirty-bitmap-sha256', nodeAndName, async ({ node, name }) => {
     const found = await findBitmap(graph, node, name);

@@ -1,4 +1,5 @@
 /** What the commands of a steered server work with. Each family of commands is a file beside this one. */
+import type { JobList } from '@strata/live';
 import type { NbdServer } from '@strata/nbd';
 import type { JsonObject } from '@strata/qmp';
 import type { Wish } from '../open.ts';
@@ -10,6 +11,8 @@ export interface Steering {
   readonly graph: Graph;
   readonly nbd: NbdServer;
   readonly exports: ControlExports;
+  /** What goes on with the disks. */
+  readonly jobs: JobList;
   /** How images are opened that commands name. */
   readonly wish: Wish;
   /** Tells all clients of an event. */

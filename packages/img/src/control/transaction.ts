@@ -4,9 +4,9 @@
  * All disks are paused meanwhile: a write is before all steps or after all of them, so that of two bitmaps that take
  * turns one has it for certain, and so that a step can be undone as if it had not been.
  */
-import type { Resume } from '@strata/live';
+import { JobGroup, type LiveDisk, type Resume } from '@strata/live';
 import { choice, commandOf, list, optional, type QmpCommand, record, refusal, union } from '@strata/qmp';
-import type { Action, ActionKind, CompletionMode } from './action.ts';
+import type { Action, ActionKind } from './action.ts';
 import type { Steering } from './steering.ts';
 
 const properties = record({ 'completion-mode': optional(choice('individual', 'grouped')) });
@@ -26,11 +26,11 @@ export function transactionCommand(
   const branches = Object.fromEntries(Object.entries(kinds).map(([name, { data }]) => [name, { data }]));
   const schema = record({ actions: list(union('type', {}, branches)), properties: optional(properties) });
   return commandOf('transaction', schema, async ({ actions, properties: wishes }) => {
-    const mode = wishes?.['completion-mode'] ?? 'individual';
+    const group = wishes?.['completion-mode'] === 'grouped' ? new JobGroup() : undefined;
     const steps = actions as readonly { readonly type: string; readonly data: unknown }[];
-    await paused(steering, () =>
+    await paused(steering.graph.disks, () =>
       carryOut(
-        steps.map(({ type, data }) => stepOf(kinds, type, data, mode)),
+        steps.map(({ type, data }) => stepOf(kinds, type, data, group)),
         steering,
       ),
     );
@@ -42,19 +42,19 @@ function stepOf(
   kinds: Readonly<Record<string, ActionKind>>,
   type: string,
   data: unknown,
-  mode: CompletionMode,
+  group: JobGroup | undefined,
 ): Action {
   const kind = kinds[type] as ActionKind;
-  if (mode === 'individual' || kind.grouped) return kind.make(data, mode);
+  if (group === undefined || kind.grouped) return kind.make(data, group);
   const property = 'Transaction property completion-mode = grouped';
   return { prepare: () => Promise.reject(refusal(`Action '${type}' does not support ${property}`)) };
 }
 
-/** Runs `work` while no disk takes changes. */
-async function paused(steering: Steering, work: () => Promise<void>): Promise<void> {
+/** Runs `work` while none of `disks` takes changes. */
+export async function paused(disks: readonly LiveDisk[], work: () => Promise<void>): Promise<void> {
   const resumes: Resume[] = [];
   try {
-    for (const disk of steering.graph.disks) resumes.push(await disk.pause());
+    for (const disk of disks) resumes.push(await disk.pause());
     await work();
   } finally {
     for (const resume of resumes) resume();

@@ -55,7 +55,6 @@ export class Job {
   #error: unknown;
   #done = 0;
   #left = 0;
-  #isReady = false;
   #hasFailed = false;
   /** Wakes what waits for something to happen to the job. */
   #waiters: (() => void)[] = [];
@@ -115,7 +114,7 @@ export class Job {
       ...this.#told(),
       status: this.#status,
       isPaused: this.#isPauseWanted,
-      isReady: this.#isReady,
+      isReady: this.#status === 'ready' || this.#status === 'standby',
       hasFailed: this.#hasFailed,
       autoFinalize: this.#autoFinalize,
       autoDismiss: this.#autoDismiss,
@@ -155,8 +154,8 @@ export class Job {
 
   /** @throws {DiskError} invalid */
   resume(): void {
-    this.#check('resume');
     if (!this.#isPauseWanted) throw new DiskError('invalid', "Can't resume a job that was not paused");
+    this.#check('resume');
     this.#isPauseWanted = false;
     this.#wake();
   }
@@ -300,7 +299,6 @@ export class Job {
         this.#left = bytes;
       },
       ready: () => {
-        this.#isReady = true;
         this.#become('ready');
         this.#emit({ event: 'BLOCK_JOB_READY', data: this.#told() });
       },
