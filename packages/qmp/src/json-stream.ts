@@ -4,11 +4,15 @@
  * Messages need no separator: one ends when all that it opened is closed. A mistake is a message too, and the stream goes
  * on behind it; only what exceeds a limit ends the stream, because how much would follow cannot be known.
  *
+ * A module of its own for those who read JSON as QEMU does, and speak with nobody.
+ *
  * Spec: QEMU, "QEMU Machine Protocol Specification", "Protocol Specification"
  */
-import type { Json } from './json.ts';
+import { isObject, type Json } from './json.ts';
 import { Lexer, type Token } from './lexer.ts';
 import { JsonError, parseTokens } from './parser.ts';
+
+export { isObject, type Json };
 
 /** How large a message may be. */
 export interface MessageLimits {
@@ -46,6 +50,15 @@ export class JsonStream {
       if (this.#ended) return;
     }
     if (this.#bytes + this.#lexer.held > this.#limits.bytes) yield this.#exceeded('token size');
+  }
+
+  /** What the end of the stream makes of what has begun. */
+  *end(): Generator<Message, void, undefined> {
+    if (this.#ended) return;
+    const token = this.#lexer.end();
+    const message = token && this.#take(token);
+    if (message !== undefined) yield message;
+    if (this.#tokens.length > 0) yield this.#parse();
   }
 
   #take(token: Token): Message | undefined {

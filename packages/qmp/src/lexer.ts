@@ -106,6 +106,8 @@ const steps: Readonly<Record<State, (byte: number) => Step>> = {
   word: (byte) => (isLetter(byte) ? 'word' : { before: 'word' }),
 };
 
+const nothing = Buffer.alloc(0);
+
 /** Reads one stream. */
 export class Lexer {
   #state: State = 'start';
@@ -145,6 +147,13 @@ export class Lexer {
     }
     if (from < chunk.length && this.#state !== 'start' && this.#state !== 'recovery')
       this.#keep(chunk.subarray(from));
+  }
+
+  /** The token that the end of the stream makes of what has begun, if anything has. */
+  end(): Token | undefined {
+    if (this.#state === 'start' || this.#state === 'recovery') return undefined;
+    const step = steps[this.#state](0);
+    return this.#token(typeof step === 'object' && 'before' in step ? step.before : 'error', nothing);
   }
 
   /** The kept bytes are a copy: a chunk may be a small part of a large buffer. */

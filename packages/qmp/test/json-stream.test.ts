@@ -66,3 +66,21 @@ test('what is no JSON is repeated to a bound only', () => {
   const [message] = messagesOf([Buffer.from(`"${'x'.repeat(10_000)}\u0001`)]);
   assert.ok(message !== undefined && 'error' in message && message.error.length < 400);
 });
+
+test('the end of a stream ends what has begun', () => {
+  const cases = [
+    ['12', [{ value: 12 }]],
+    ['tru', [{ error: "JSON parse error, invalid keyword 'tru'" }]],
+    ['"a', [{ error: `JSON parse error, stray '"a'` }]],
+    ['-', [{ error: "JSON parse error, stray '-'" }]],
+    ['[1, 2', [{ error: 'JSON parse error, premature EOI' }]],
+    ['{} ', []],
+    ['', []],
+  ] as const;
+  for (const [sent, expected] of cases) {
+    const stream = new JsonStream(requestLimits);
+    const before = [...stream.read(Buffer.from(sent))];
+    assert.deepEqual([...stream.end()], expected, sent);
+    assert.deepEqual(before, sent.startsWith('{') ? [{ value: {} }] : []);
+  }
+});
