@@ -208,6 +208,7 @@ const steps: readonly Step[] = [
     'blockdev-add',
     { driver: 'qcow2', 'node-name': 'o', file: { driver: 'file', filename: 'DIR/o.qcow2' }, backing: 'r' },
   ],
+  ['blockdev-add', { driver: 'qcow2', 'node-name': 't9', file: { driver: 'file', filename: 'DIR/t.qcow2' } }],
   ['blockdev-del', { 'node-name': 'r' }],
   ['blockdev-del', { 'node-name': 'none' }],
   ['block-dirty-bitmap-merge', { node: 't', target: 'kept', bitmaps: [{ node: 'n', name: 'b2' }] }],
@@ -220,7 +221,15 @@ const steps: readonly Step[] = [
   async ({ socket }) => {
     await qemuIo(`nbd+unix:///o?socket=${socket}`, ['write -P 7 512k 64k', 'read -P 0 0 64k'], 'raw');
   },
-  ['block-export-del', { id: 'over' }],
+  // Its client has hung up, and each server hears of that in its own time.
+  async ({ qmp }) => {
+    for (;;) {
+      const reply = await qmp
+        .execute('block-export-del', { id: 'over' })
+        .catch((error: QmpError) => error.message);
+      if (reply !== "export 'over' still in use") return reply;
+    }
+  },
   ['blockdev-del', { 'node-name': 'o' }],
   ['blockdev-del', { 'node-name': 'r' }],
   ['blockdev-del', { 'node-name': 't' }],

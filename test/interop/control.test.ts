@@ -100,7 +100,7 @@ test(
       dirty.map(({ offset, length }) => [offset, length]),
       [[1_048_576, 65_536]],
     );
-    await disk.qmp.execute('block-export-del', { id: 'e' });
+    await disk.qmp.execute('block-export-del', { id: 'e', mode: 'hard' });
     await assert.rejects(nbdinfo.map(disk.uri('later')));
     assert.equal((await nbdinfo.map(disk.uri())).length > 0, true);
   },

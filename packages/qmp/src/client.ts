@@ -75,6 +75,7 @@ class Connection implements QmpClient {
   #waiters: Waiter[] = [];
   #ids = 0;
   #end: DiskError | undefined;
+  #isOpen = false;
   #isDisposed = false;
 
   constructor(socket: Socket) {
@@ -83,7 +84,14 @@ class Connection implements QmpClient {
       this.#greeted = { resolve, reject };
     });
     this.#closed = new Promise((resolve) => socket.once('close', () => resolve()));
-    socket.on('error', (cause: NodeJS.ErrnoException) => this.#fail(connectionError(cause)));
+    socket.on('error', (cause: NodeJS.ErrnoException) => {
+      // Whether an end comes as an error is a matter of what was on its way at that moment.
+      const ended = `the QMP connection has ended: ${cause.message}`;
+      this.#fail(this.#isOpen ? new DiskError('closed', ended, { cause }) : connectionError(cause));
+    });
+    socket.on('connect', () => {
+      this.#isOpen = true;
+    });
     socket.on('close', () => this.#fail(new DiskError('closed', 'the QMP connection has ended')));
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
   }

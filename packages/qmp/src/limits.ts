@@ -13,7 +13,7 @@ export const heldEvents = 1024 * 1024;
 /** Clients at a time; further ones are hung up on. */
 export const mostClients = 32;
 
-/** How long a client may take for the last replies when the server stops. */
+/** How long the command under way may still take when the server stops, and then a client for the last replies. */
 export const farewellMs = 1000;
 
 /** Events that a client of ours keeps for who asks later; the oldest are forgotten first. */

@@ -6,11 +6,12 @@
  * Spec: QEMU, "QEMU Machine Protocol Specification"
  */
 import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { listenOnPath } from '@strata/block/listening';
 import type { QmpCommand } from './command.ts';
 import { commandTable } from './dispatch.ts';
 import { formatMessage, type JsonObject } from './json.ts';
-import { mostClients } from './limits.ts';
+import { farewellMs, mostClients } from './limits.ts';
 import { Session, type SessionHost } from './session.ts';
 
 /** Who the server says that it is. */
@@ -95,10 +96,11 @@ class RunningServer implements QmpServer, SessionHost {
   async #close(): Promise<void> {
     this.#server.close();
     await this.#removeSocket();
-    await this.#turn;
+    // A command that waits for what never comes does not keep the server from its end.
+    await Promise.race([this.#turn, delay(farewellMs, undefined, { ref: false })]);
     const sessions = [...this.#sessions];
     for (const session of sessions) session.end();
-    await Promise.all(sessions.map((session) => session.settled));
+    await Promise.all(sessions.map((session) => session.closed));
   }
 
   #accept(socket: Socket): void {

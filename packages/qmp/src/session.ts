@@ -5,7 +5,6 @@
  * the server hold is bounded. Events go out at once: between two replies, or before the reply of the command that
  * caused them. A client that leaves those lying too is dropped.
  */
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { type Desk, errorReply, type Peer, replyTo } from './dispatch.ts';
 import { formatMessage, type JsonObject } from './json.ts';
@@ -27,6 +26,8 @@ export class Session implements Peer {
   readonly #host: SessionHost;
   readonly #stream = new JsonStream(requestLimits);
   #isEnding = false;
+  /** Resolves when the socket is gone. */
+  readonly closed: Promise<void>;
   /** Resolves when the socket is gone and nothing is worked on for it any more. */
   readonly settled: Promise<void>;
 
@@ -34,9 +35,9 @@ export class Session implements Peer {
     this.#socket = socket;
     this.#host = host;
     socket.on('error', () => undefined);
-    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
     this.#send({ QMP: host.greeting });
-    this.settled = Promise.all([closed, this.#serve()]).then(() => undefined);
+    this.settled = Promise.all([this.closed, this.#serve()]).then(() => undefined);
   }
 
   /** Tells of an event, if the client has got so far that it expects some. */
@@ -76,8 +77,7 @@ export class Session implements Peer {
         ? this.#send(errorReply(refusal(message.error), this.#host))
         : await this.#host.inTurn(async () => this.#send(await replyTo(message.value, this, this.#host)));
     if ('last' in message) this.end();
-    else if (!isSent && !this.#socket.destroyed)
-      await Promise.race([once(this.#socket, 'drain'), this.#gone()]);
+    else if (!isSent) await this.#taken();
   }
 
   /** False: the client has not taken all that was sent. */
@@ -85,10 +85,16 @@ export class Session implements Peer {
     return !this.#socket.writable || this.#socket.write(`${formatMessage(message)}\r\n`);
   }
 
-  #gone(): Promise<void> {
+  /** Resolves when the client has taken all that was sent, or is gone. */
+  #taken(): Promise<void> {
+    const socket = this.#socket;
     return new Promise((resolve) => {
-      if (this.#socket.destroyed) resolve();
-      else this.#socket.once('close', () => resolve());
+      const settle = (): void => {
+        socket.off('drain', settle).off('close', settle);
+        resolve();
+      };
+      if (socket.destroyed) resolve();
+      else socket.on('drain', settle).on('close', settle);
     });
   }
 }

@@ -101,3 +101,19 @@ test('two commands of one name are a bug, and a path that is taken is an error',
   await using ours = await serving();
   await assert.rejects(listenQmp({ path: ours.path, version, commands: [] }), { code: 'busy' });
 });
+
+test('a command that never ends does not keep the server from its end', async () => {
+  let begin: () => void = () => undefined;
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const stuck = command('stuck', {}, () => {
+    begin();
+    return new Promise<undefined>(() => undefined);
+  });
+  const ours = await serving([stuck]);
+  await using client = await connectQmp({ path: ours.path });
+  const reply = client.execute('stuck');
+  await begun;
+  await Promise.all([ours[Symbol.asyncDispose](), assert.rejects(reply, { code: 'closed' })]);
+});
