@@ -120,8 +120,8 @@ function parseDirectory(directory: Buffer, count: number, end: number): Pick<Sid
     const granularity = 2 ** directory.readUInt8(at + 2);
     const flags = directory.readUInt8(at + 3);
     const content = {
-      at: Number(directory.readBigUInt64LE(at + 4)),
-      length: Number(directory.readBigUInt64LE(at + 12)),
+      at: u64(directory, at + 4),
+      length: u64(directory, at + 12),
       crc: directory.readUInt32LE(at + 20),
     };
     const isName = nameLength > 0 && nameLength <= longestBitmapName && !name.includes('\0');
@@ -264,6 +264,10 @@ async function readHeader(file: HostSource): Promise<Buffer> {
   }
   return header;
 }
+
+/** Past 2^53 it is not exact, and past the end of any file. */
+const u64 = (bytes: Buffer, at: number): number =>
+  bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 
 const idOf = (header: Buffer): string => header.toString('hex', 16, 32);
 

@@ -45,38 +45,54 @@ export const defaultGranularity = 65_536;
 
 type Row = NamedBitmap<SideEntry>;
 
-/** Says of a side file's bitmaps which are sound. */
-async function factsOf(state: SideState, subject: SideSubject): Promise<readonly BitmapFacts[]> {
-  const isSame = !state.inUse && state.size === subject.size() && state.stamp === (await subject.stamp());
+/** Whether the image is as it was when the file was written. */
+async function isBelieved(state: SideState, subject: SideSubject): Promise<boolean> {
+  return !state.inUse && state.size === subject.size() && state.stamp === (await subject.stamp());
+}
+
+function factsOf(state: SideState, believed: boolean): readonly BitmapFacts[] {
   return state.entries.map(({ name, granularity, enabled, inconsistent }) => {
     const facts = { name, granularity, enabled, persistent: true, busy: false };
-    return { ...facts, inconsistent: inconsistent || !isSame };
+    return { ...facts, inconsistent: inconsistent || !believed };
   });
+}
+
+/** What was read of one state of a side file. */
+interface ReadState {
+  readonly state: SideState;
+  readonly byName: ReadonlyMap<string, SideEntry>;
+  readonly loaded: Map<string, DirtyBitmap>;
 }
 
 /** The bitmaps beside an image that is open for reading, as the file has them. */
 export function sideBitmaps(place: SidePlace, subject: SideSubject): BitmapSource {
-  const reading = async <T>(
-    work: (file: HostSource, state: SideState) => Promise<T>,
-  ): Promise<T | undefined> => {
-    const file = await place.open();
-    if (file === undefined) return undefined;
-    try {
-      return await work(file, await readSideState(file));
-    } finally {
-      await file[Symbol.asyncDispose]();
-    }
-  };
   const room = { left: mostMemory };
+  let last: ReadState | undefined;
+  const stateOf = async (file: HostSource): Promise<ReadState> => {
+    if (last?.state.id === (await readSideId(file))) return last;
+    const state = await readSideState(file);
+    last = { state, byName: new Map(state.entries.map((entry) => [entry.name, entry])), loaded: new Map() };
+    return last;
+  };
+  const reading = async <T>(
+    work: (file: HostSource, read: ReadState) => Promise<T>,
+  ): Promise<T | undefined> => {
+    await using file = await place.open();
+    return file && (await work(file, await stateOf(file)));
+  };
   return {
-    list: async () => (await reading((_, state) => factsOf(state, subject))) ?? [],
+    list: async () => {
+      const found = await reading(async (_, { state }) => factsOf(state, await isBelieved(state, subject)));
+      return found ?? [];
+    },
     load: async (name) => {
-      const bitmap = await reading(async (file, state) => {
-        const entry = state.entries.find((each) => each.name === name);
-        const facts = (await factsOf(state, subject)).find((each) => each.name === name);
+      const bitmap = await reading(async (file, { state, byName, loaded }) => {
+        const entry = byName.get(name);
         if (entry === undefined) return undefined;
-        if (facts?.inconsistent) throw inconsistentBitmap(name);
-        return readSideBitmap(file, entry, state.size, room);
+        if (entry.inconsistent || !(await isBelieved(state, subject))) throw inconsistentBitmap(name);
+        const known = loaded.get(name) ?? (await readSideBitmap(file, entry, state.size, room));
+        loaded.set(name, known);
+        return known;
       });
       if (bitmap === undefined) throw noSuchBitmap(name);
       return bitmap;
@@ -117,7 +133,7 @@ export class Sidecar implements BitmapKeeper<SideEntry> {
     if (file === undefined) return [];
     const state = await readSideState(file);
     this.#state = state;
-    const facts = await factsOf(state, this.#subject);
+    const facts = factsOf(state, await isBelieved(state, this.#subject));
     return facts.map((each, index) => keptBitmap(each, state.entries[index] as SideEntry));
   }
 

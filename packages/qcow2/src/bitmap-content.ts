@@ -15,9 +15,24 @@ import { forEachWord, readAt } from './table-reader.ts';
 
 const SPEC = 'qcow2.txt, "Bitmap table"';
 
-/** The memory that the bitmaps of one image may take together. */
-export function newRoom(): MemoryRoom {
-  return { left: mostMemory };
+/**
+ * What loading the bitmaps of one image may take: memory, which they keep, and bytes of tables and bits. Those of a sound
+ * image do not overlap, so only an image that was made to keep its reader busy has more of them than its file.
+ */
+export class LoadBudget {
+  readonly room: MemoryRoom = { left: mostMemory };
+  #bytes: number;
+
+  constructor(fileSize: number) {
+    this.#bytes = 2 * fileSize + 64 * 1024 * 1024;
+  }
+
+  /** Call it before each read. @throws {DiskError} limit */
+  spend(bytes: number): void {
+    this.#bytes -= bytes;
+    if (this.#bytes < 0)
+      throw new DiskError('limit', 'tables of bitmaps overlap: there is more in them than in the file');
+  }
 }
 
 /** Clusters of bits that a bitmap of a disk of `size` bytes has. */
@@ -38,9 +53,10 @@ export async function readBitmapTable(
   file: HostSource,
   geometry: Geometry,
   entry: Pick<BitmapEntry, 'name' | 'tableAt' | 'tableEntries'>,
+  beforeRead: (bytes: number) => void = () => undefined,
 ): Promise<BitsPlace[]> {
   const places = new Array<BitsPlace>(entry.tableEntries).fill('zeros');
-  await forEachWord(file, entry.tableAt, entry.tableEntries, nothing, (high, low, index) => {
+  await forEachWord(file, entry.tableAt, entry.tableEntries, beforeRead, (high, low, index) => {
     const place = describeBitmapTable(geometry, high, low);
     if (place.kind === 'corrupt') {
       const message = `Could not read bitmap_table table from image for bitmap '${entry.name}': ${place.why}`;
@@ -61,7 +77,7 @@ export async function loadBitmap(
   geometry: Geometry,
   size: number,
   entry: BitmapEntry,
-  room: MemoryRoom,
+  budget: LoadBudget,
 ): Promise<DirtyBitmap> {
   const { name, granularity, tableAt } = entry;
   if (bitmapClusters(geometry, size, granularity) !== entry.tableEntries) {
@@ -70,28 +86,31 @@ export async function loadBitmap(
       spec: SPEC,
     });
   }
-  const places = await readBitmapTable(file, geometry, entry);
+  const { room } = budget;
+  const places = await readBitmapTable(file, geometry, entry, (bytes) => budget.spend(bytes));
   const stored = places.filter((place) => typeof place === 'number').length * geometry.clusterSize;
   if (stored * perStoredByte > room.left) {
     const message = `the bitmaps of this image take more than ${mostMemory} bytes of memory`;
     throw new DiskError('limit', message, { offset: tableAt, spec: SPEC });
   }
+  budget.spend(stored);
   const bitmap = new DirtyBitmap(size, granularity, room);
   const bits = Buffer.allocUnsafe(geometry.clusterSize);
   const reach = geometry.clusterSize * 8 * granularity;
-  for (const [index, place] of places.entries()) {
+  for (let index = 0; index < places.length; index++) {
+    const place = places[index] as BitsPlace;
     if (place === 'zeros') continue;
-    if (place === 'ones') {
-      bitmap.set(index * reach, Math.min(reach, size - index * reach));
+    if (place !== 'ones') {
+      await readAt(file, bits, place);
+      bitmap.importBits(index * geometry.clusterSize * 8, bits);
       continue;
     }
-    await readAt(file, bits, place);
-    bitmap.importBits(index * geometry.clusterSize * 8, bits);
+    const first = index;
+    while (places[index + 1] === 'ones') index++;
+    bitmap.set(first * reach, Math.min((index + 1) * reach, size) - first * reach);
   }
   return bitmap;
 }
 
 /** Bytes of memory that a stored byte takes at most. */
 const perStoredByte = 1.5;
-
-const nothing = (): void => undefined;

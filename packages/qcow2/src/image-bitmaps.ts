@@ -12,12 +12,13 @@ import {
   type BitmapKeeper,
   type DirtyBitmap,
   keptBitmap,
+  type MemoryRoom,
   type NamedBitmap,
   type NewBitmap,
 } from '@strata/bitmap';
 import { DiskError } from '@strata/block';
 import type { Barrier } from './barrier.ts';
-import { bitmapClusters, loadBitmap, newRoom } from './bitmap-content.ts';
+import { bitmapClusters, LoadBudget, loadBitmap } from './bitmap-content.ts';
 import { freeBits, newTable, type StoringParts, storeBits } from './bitmap-storing.ts';
 import {
   type BitmapEntry,
@@ -48,12 +49,17 @@ type Row = NamedBitmap<BitmapEntry>;
 
 /** Keeps the bitmaps of one open image in its file. */
 export class ImageBitmaps implements BitmapKeeper<BitmapEntry> {
-  readonly room = newRoom();
   readonly storesAnySize = false;
   readonly #parts: ImageBitmapsParts;
+  readonly #budget: LoadBudget;
 
   constructor(parts: ImageBitmapsParts) {
     this.#parts = parts;
+    this.#budget = new LoadBudget(parts.file.size);
+  }
+
+  get room(): MemoryRoom {
+    return this.#budget.room;
   }
 
   get defaultGranularity(): number {
@@ -82,7 +88,7 @@ export class ImageBitmaps implements BitmapKeeper<BitmapEntry> {
 
   load(row: Row): Promise<DirtyBitmap> {
     const { file, geometry, size } = this.#parts;
-    return loadBitmap(file, geometry, size(), keptEntry(row), this.room);
+    return loadBitmap(file, geometry, size(), keptEntry(row), this.#budget);
   }
 
   async markInUse(rows: readonly Row[]): Promise<void> {

@@ -7,36 +7,53 @@ import {
   noSuchBitmap,
 } from '@strata/bitmap';
 import type { HostSource } from '@strata/block';
-import { loadBitmap, newRoom } from './bitmap-content.ts';
+import { LoadBudget, loadBitmap } from './bitmap-content.ts';
 import { type BitmapEntry, listBitmaps } from './bitmaps.ts';
 import { geometryOf } from './geometry.ts';
 import type { Header } from './header.ts';
 
-/** Bitmaps of one image; a bitmap is loaded anew by every call. */
+/** Bitmaps of one image, which nobody changes meanwhile. */
 export class StoredBitmaps implements BitmapSource {
   readonly #file: HostSource;
   readonly #header: Header;
-  readonly #room = newRoom();
+  readonly #budget: LoadBudget;
+  readonly #loaded = new Map<string, Promise<DirtyBitmap>>();
+  #reading: Promise<ReadonlyMap<string, BitmapEntry>> | undefined;
 
   constructor(file: HostSource, header: Header) {
     this.#file = file;
     this.#header = header;
+    this.#budget = new LoadBudget(file.size);
   }
 
   async list(): Promise<readonly BitmapFacts[]> {
-    return (await this.#entries()).map(({ name, granularity, auto, inUse }) => {
+    return [...(await this.#entries()).values()].map(({ name, granularity, auto, inUse }) => {
       return { name, granularity, enabled: auto, inconsistent: inUse, persistent: true, busy: false };
     });
   }
 
-  async load(name: string): Promise<DirtyBitmap> {
-    const entry = (await this.#entries()).find((each) => each.name === name);
-    if (entry === undefined) throw noSuchBitmap(name);
-    if (entry.inUse) throw inconsistentBitmap(name);
-    return loadBitmap(this.#file, geometryOf(this.#header), this.#header.size, entry, this.#room);
+  load(name: string): Promise<DirtyBitmap> {
+    let bitmap = this.#loaded.get(name);
+    if (bitmap === undefined) {
+      bitmap = this.#load(name);
+      this.#loaded.set(name, bitmap);
+      bitmap.catch(() => this.#loaded.delete(name));
+    }
+    return bitmap;
   }
 
-  #entries(): Promise<readonly BitmapEntry[]> {
-    return listBitmaps(this.#file, this.#header);
+  async #load(name: string): Promise<DirtyBitmap> {
+    const entry = (await this.#entries()).get(name);
+    if (entry === undefined) throw noSuchBitmap(name);
+    if (entry.inUse) throw inconsistentBitmap(name);
+    return loadBitmap(this.#file, geometryOf(this.#header), this.#header.size, entry, this.#budget);
+  }
+
+  /** The directory by names, in its order. */
+  #entries(): Promise<ReadonlyMap<string, BitmapEntry>> {
+    this.#reading ??= listBitmaps(this.#file, this.#header).then(
+      (entries) => new Map(entries.map((entry) => [entry.name, entry])),
+    );
+    return this.#reading;
   }
 }

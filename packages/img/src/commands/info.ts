@@ -17,7 +17,7 @@ import { cannotOpen, gateFor, openImage, type Wish } from '../open.ts';
 import type { OptionTable } from '../options.ts';
 import { infoLocks } from '../places/file.ts';
 import { schemeName } from '../places/schemes.ts';
-import { type ImageReport, infoJson, infoText } from '../print/info.ts';
+import { type ImageReport, infoJson, printInfo } from '../print/info.ts';
 import { formatJson } from '../print/json.ts';
 import { CommandError, UsageError } from '../report.ts';
 import type { Terminal } from '../terminal.ts';
@@ -46,8 +46,12 @@ export const info = command({
     if (given.list) return await listExports(name, json, terminal);
     const reports = await reportsOf(name, given);
     const [first] = reports;
-    if (!json) terminal.print(reports.map(infoText).join('\n'));
-    else if (given.chain) terminal.print(formatJson(reports.map(infoJson)));
+    if (!json) {
+      for (const [index, report] of reports.entries()) {
+        if (index > 0) terminal.print('\n');
+        printInfo(report, (text) => terminal.print(text));
+      }
+    } else if (given.chain) terminal.print(formatJson(reports.map(infoJson)));
     else if (first) terminal.print(formatJson(infoJson(first)));
     return 0;
   },

@@ -4,13 +4,19 @@ import type { HostSource } from '@strata/block';
 import type { Json } from '../print/json.ts';
 import type { BitmapFacts } from './support.ts';
 
+const flagLists: readonly (readonly string[])[] = [[], ['auto'], ['in-use'], ['in-use', 'auto']];
+
+/** The flags of a bitmap as `info` tells them; always the same lists, for there may be very many bitmaps. */
+export function bitmapFlags(inUse: boolean, auto: boolean): readonly string[] {
+  return flagLists[(inUse ? 2 : 0) + (auto ? 1 : 0)] as readonly string[];
+}
+
 /** What `info` tells of the bitmaps beside an image: as of those inside one. */
 export async function bitmapsJson(bitmaps: BitmapSource | undefined): Promise<Json | undefined> {
   const found = (await bitmaps?.list()) ?? [];
   if (found.length === 0) return undefined;
   return found.map(({ name, granularity, enabled, inconsistent }) => {
-    const flags = [...(inconsistent ? ['in-use'] : []), ...(enabled ? ['auto'] : [])];
-    return { name, granularity, flags };
+    return { name, granularity, flags: bitmapFlags(inconsistent, enabled) };
   });
 }
 

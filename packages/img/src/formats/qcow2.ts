@@ -27,6 +27,7 @@ import type { Objects } from '../objects/objects.ts';
 import { passphraseOf } from '../objects/secret.ts';
 import type { JsonObject } from '../print/json.ts';
 import type { NodeOptions } from '../typed/node-options.ts';
+import { bitmapFlags } from './bitmaps-beside.ts';
 import { luksChoices, luksJson, withPassphrase } from './luks-options.ts';
 import { qcow2Amend } from './qcow2-amend.ts';
 import { qcow2Rows } from './rows.ts';
@@ -219,8 +220,7 @@ function specificOf(info: Qcow2Info): JsonObject {
 }
 
 function bitmapJson({ name, granularity, inUse, auto }: Qcow2Info['bitmaps'][number]): JsonObject {
-  const flags = [inUse && 'in-use', auto && 'auto'].filter((flag) => flag !== false);
-  return { name, granularity, flags };
+  return { name, granularity, flags: bitmapFlags(inUse, auto) };
 }
 
 function outcomeOf(report: CheckReport | RepairReport): CheckOutcome {

@@ -66,21 +66,26 @@ function snapshotJson(snapshot: SnapshotReport): JsonObject {
   };
 }
 
-/** The report as lines for people. */
-export function infoText(report: ImageReport): string {
+/** Prints the report as lines for people, in several pieces if there are many. */
+export function printInfo(report: ImageReport, print: (text: string) => void): void {
   const { actualSize, backing, snapshots = [], specific } = report;
-  const lines = [
+  const lines = new Lines(print);
+  lines.push(
     `image: ${report.filename}`,
     `file format: ${report.format}`,
     `virtual size: ${formatSize(report.virtualSize)} (${report.virtualSize} bytes)`,
     `disk size: ${actualSize === undefined ? 'unavailable' : formatSize(actualSize)}`,
-  ];
+  );
   if (report.encrypted) lines.push('encrypted: yes');
   if (report.clusterSize !== undefined) lines.push(`cluster_size: ${report.clusterSize}`);
   if (report.dirty) lines.push('cleanly shut down: no');
   if (backing) lines.push(...backingLines(backing));
-  const tail = specific ? ['Format specific information:', ...memberLines(specific, 1)] : [];
-  return `${[...lines, ...snapshotLines(snapshots), ...tail].join('\n')}\n`;
+  for (const line of snapshotLines(snapshots)) lines.push(line);
+  if (specific) {
+    lines.push('Format specific information:');
+    memberLines(specific, 1, lines);
+  }
+  lines.end();
 }
 
 function backingLines({ name, format, fullName }: BackingReport): readonly string[] {
@@ -90,16 +95,38 @@ function backingLines({ name, format, fullName }: BackingReport): readonly strin
   return format === undefined ? [line] : [line, `backing file format: ${format}`];
 }
 
-/** An object as indented lines: a dash in a key is shown as a space, elements are numbered. */
-function memberLines(object: JsonObject, depth: number): readonly string[] {
-  return orderedMembers(object).flatMap(([key, value]) => valueLines(key.replaceAll('-', ' '), value, depth));
+/** Lines on their way out: there may be very many, and a string by itself is costly. */
+class Lines {
+  readonly #print: (text: string) => void;
+  #lines: string[] = [];
+
+  constructor(print: (text: string) => void) {
+    this.#print = print;
+  }
+
+  push(...lines: readonly string[]): void {
+    this.#lines.push(...lines);
+    if (this.#lines.length >= 200) this.end();
+  }
+
+  end(): void {
+    if (this.#lines.length > 0) this.#print(`${this.#lines.join('\n')}\n`);
+    this.#lines = [];
+  }
 }
 
-function valueLines(label: string, value: Json, depth: number): readonly string[] {
+/** Puts out an object as indented lines: a dash in a key is shown as a space, elements are numbered. */
+function memberLines(object: JsonObject, depth: number, into: Lines): void {
+  for (const [key, value] of orderedMembers(object)) valueLines(key.replaceAll('-', ' '), value, depth, into);
+}
+
+function valueLines(label: string, value: Json, depth: number, into: Lines): void {
   const head = `${'    '.repeat(depth)}${label}:`;
-  if (isList(value)) {
-    return [head, ...value.flatMap((element, index) => valueLines(`[${index}]`, element, depth + 1))];
+  if (typeof value !== 'object') {
+    into.push(`${head} ${value}`);
+    return;
   }
-  if (typeof value === 'object') return [head, ...memberLines(value, depth + 1)];
-  return [`${head} ${value}`];
+  into.push(head);
+  if (!isList(value)) memberLines(value, depth + 1, into);
+  else for (const [index, element] of value.entries()) valueLines(`[${index}]`, element, depth + 1, into);
 }

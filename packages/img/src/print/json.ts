@@ -68,8 +68,20 @@ export function orderedMembers(object: JsonObject): readonly (readonly [string, 
     .map(({ key, member }) => [key, member] as const);
 }
 
-/** The trivial database's string hash, in 32 bits, over the key's bytes. */
+/** Keys are few and come again and again. */
+const buckets = new Map<string, number>();
+
 function bucketOf(key: string): number {
+  let bucket = buckets.get(key);
+  if (bucket === undefined) {
+    bucket = hashed(key);
+    if (buckets.size < 1000) buckets.set(key, bucket);
+  }
+  return bucket;
+}
+
+/** The trivial database's string hash, in 32 bits, over the key's bytes. */
+function hashed(key: string): number {
   const bytes = Buffer.from(key);
   let hash = Math.imul(0x238f13af, bytes.length);
   bytes.forEach((byte, index) => {
