@@ -49,6 +49,21 @@ try {
     ['convert', '-f', 'raw', '-O', 'qcow2', disk, `${disk}.qcow2`],
     ['convert', '-f', 'qcow2', '-O', 'raw', `${disk}.qcow2`, `${disk}.raw`],
     ['compare', '-f', 'raw', '-F', 'qcow2', disk, `${disk}.qcow2`],
+    ...['zlib', 'zstd'].flatMap((type) => [
+      [
+        'convert',
+        '-c',
+        '-f',
+        'raw',
+        '-O',
+        'qcow2',
+        '-o',
+        `compression_type=${type}`,
+        disk,
+        `${image}-${type}`,
+      ],
+      ['convert', '-O', 'raw', `${image}-${type}`, `${disk}2`],
+    ]),
   ]) {
     const status = await exports.main(line, silent);
     if (status !== 0) throw new Error(`img ${line.join(' ')} ended with ${status}`);

@@ -20,7 +20,7 @@ const KEEP_BUFFERS = 32;
 /** Buffers for the streams of runs to keep. */
 const KEEP_RUN_BUFFERS = 8;
 /** Bytes of clusters that are decoded as one run; more would keep other threads, or the event loop, waiting. */
-const RUN_BYTES = 256 * 1024;
+const RUN_BYTES = 1024 * 1024;
 /** What keeping one costs besides its bytes, about. */
 const PROMISE_BYTES = 256;
 

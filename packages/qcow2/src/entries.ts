@@ -217,7 +217,7 @@ export function isZero(low: number): boolean {
 const sectorsShift = (geometry: Geometry): number => 62 - 32 - (geometry.clusterBits - 8);
 
 function compressedTooLarge(geometry: Geometry): number {
-  const offsetBits = 2 ** sectorsShift(geometry) - 1;
+  const offsetBits = (1 << sectorsShift(geometry)) - 1;
   return offsetBits & ~0x001f_ffff;
 }
 
@@ -228,7 +228,7 @@ export function compressedAt(geometry: Geometry, high: number, low: number): Hos
 
 /** Bits 32 and up of a compressed cluster's offset. */
 export function compressedHigh(geometry: Geometry, high: number): number {
-  return high & (2 ** sectorsShift(geometry) - 1);
+  return high & ((1 << sectorsShift(geometry)) - 1);
 }
 
 /** The most bytes that a compressed cluster's data may take: up to the end of its last 512-byte sector. */
@@ -245,7 +245,7 @@ export function compressedEnd(geometry: Geometry): number {
 /** The high half of a compressed cluster's entry. `at + length` stays below `compressedEnd`. */
 export function encodeCompressedHigh(geometry: Geometry, at: number, length: number): number {
   const moreSectors = Math.floor((at + length - 1) / 512) - Math.floor(at / 512);
-  const sectors = moreSectors * 2 ** sectorsShift(geometry);
+  const sectors = moreSectors << sectorsShift(geometry);
   return (HIGH_COMPRESSED + sectors + Math.floor(at / WORD)) >>> 0;
 }
 

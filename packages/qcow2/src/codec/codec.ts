@@ -6,7 +6,6 @@
  *
  * Spec: qcow2.txt, "Header", compression_type.
  */
-import { availableParallelism } from 'node:os';
 import { DiskError } from '@strata/block';
 import { Compression } from '../format.ts';
 
@@ -58,28 +57,6 @@ export function codecOf(compressionType: number): Codec {
     decodeRun: async (streams, into) => (await load()).decodeRun(streams, into),
     encode: async (cluster, into, level) => (await load()).encode(cluster, into, level),
   };
-}
-
-/** Enough to keep the pool's threads busy while finished jobs wait for the event loop. */
-const MOST_JOBS = 2 * Math.max(4, availableParallelism());
-
-let running = 0;
-const waiting: (() => void)[] = [];
-
-/**
- * Runs a job of the thread pool in its turn. The pool serves files as well, and takes its work in order: it is
- * never handed more than a few jobs, so that reads and writes do not wait behind a hundred of them.
- */
-export async function inThreadPool<T>(job: () => Promise<T>): Promise<T> {
-  if (running === MOST_JOBS) await new Promise<void>((resolve) => waiting.push(resolve));
-  else running++;
-  try {
-    return await job();
-  } finally {
-    const next = waiting.shift();
-    if (next) next();
-    else running--;
-  }
 }
 
 /** Clusters up to this size are encoded and decoded in the event loop. */

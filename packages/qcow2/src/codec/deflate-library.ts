@@ -8,7 +8,7 @@
  * Spec: libdeflate.h, "Decompression".
  */
 import { SMALL } from './codec.ts';
-import { isTurnOfEventLoop, loadSystemLibrary, type SystemLibrary } from './system-library.ts';
+import { loadSystemLibrary, type SystemLibrary } from './system-library.ts';
 
 /** Fills all of `into` and resolves to true if the stream at the start of `stream` ends with it, and to false if not. */
 export type InflateExactly = (stream: Uint8Array, into: Uint8Array) => Promise<boolean>;
@@ -23,25 +23,17 @@ export function libraryInflate(): Promise<InflateExactly | undefined> {
 
 function bind(library: SystemLibrary): InflateExactly | undefined {
   try {
-    const create = library.maker('libdeflate_alloc_decompressor');
-    const bytes = ['void *', 'size_t'];
-    const decompress = library.function('libdeflate_deflate_decompress', 'int', [
-      'void *',
-      ...bytes,
-      ...bytes,
-      'void *',
-    ]);
-    const contexts: unknown[] = [];
+    const decompress = library.onContext(
+      'libdeflate_deflate_decompress',
+      'libdeflate_alloc_decompressor',
+      'int',
+      ['void *', 'size_t', 'void *', 'size_t', 'void *'],
+    );
     return async (stream, into) => {
-      const context = contexts.pop() ?? create();
       // Nowhere to put the length means that it must be that of the room.
-      const values = [context, stream, stream.length, into, into.length, null];
-      try {
-        const isHere = into.length <= SMALL || isTurnOfEventLoop(into.length);
-        return (isHere ? decompress.now(...values) : await decompress.inTurn(...values)) === 0;
-      } finally {
-        contexts.push(context);
-      }
+      const values = [stream, stream.length, into, into.length, null];
+      if (into.length <= SMALL) return decompress.now(...values) === 0;
+      return (await decompress.inTurn(...values)) === 0;
     };
   } catch {
     return undefined;

@@ -12,8 +12,9 @@
  */
 import type { ZlibOptions } from 'node:zlib';
 import { allOf } from '../settle.ts';
-import { type Codec, inThreadPool, notACluster, SMALL } from './codec.ts';
+import { type Codec, notACluster, SMALL } from './codec.ts';
 import type { InflateExactly } from './deflate-library.ts';
+import { inThreadPool } from './jobs.ts';
 
 const DEFAULT_LEVEL = 5;
 /** Room behind the cluster: when output ends with its buffer, Node asks the stream for more in a second trip. */
@@ -71,14 +72,8 @@ async function encode(cluster: Uint8Array, into: Uint8Array, level = DEFAULT_LEV
 
 function deflate(cluster: Uint8Array, options: ZlibOptions): Promise<Uint8Array> {
   const { deflateRaw, deflateRawSync } = zlib();
-  return inThreadPool(
-    () =>
-      new Promise((resolve, reject) => {
-        if (cluster.length <= SMALL) resolve(deflateRawSync(cluster, options));
-        else
-          deflateRaw(cluster, options, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
-      }),
-  );
+  if (cluster.length > SMALL) return inThreadPool((done) => deflateRaw(cluster, options, done));
+  return atOnce(() => deflateRawSync(cluster, options));
 }
 
 /** What a stream holds that ends within `length` bytes and a few more. */
@@ -90,13 +85,12 @@ function inflateWhole(stream: Uint8Array, length: number): Promise<Uint8Array> {
     maxOutputLength: length + SPARE,
     finishFlush: constants.Z_SYNC_FLUSH,
   };
-  return inThreadPool(
-    () =>
-      new Promise((resolve, reject) => {
-        if (length <= SMALL) resolve(inflateRawSync(stream, options));
-        else inflateRaw(stream, options, (error, bytes) => (error === null ? resolve(bytes) : reject(error)));
-      }),
-  );
+  if (length > SMALL) return inThreadPool((done) => inflateRaw(stream, options, done));
+  return atOnce(() => inflateRawSync(stream, options));
+}
+
+async function atOnce<T>(job: () => T): Promise<T> {
+  return job();
 }
 
 /** Fills `into` from a stream that does not end where the cluster does. */

@@ -7,13 +7,15 @@
  *
  * Spec: Linux man-pages, dlopen(3), RTLD_DEEPBIND.
  */
-import { availableParallelism } from 'node:os';
-import { inThreadPool } from './codec.ts';
+import { inThreadPool } from './jobs.ts';
 
 type Values = readonly unknown[];
 
-/** A function whose result is a number. The caller's buffers live as long as the call. */
-export interface NativeCall {
+/**
+ * A function whose first parameter is a context that one call at a time may use. It is not among the `values`: each
+ * call that runs has one, and they are used again. The caller's buffers live as long as the call.
+ */
+export interface ContextCall {
   now(...values: Values): number;
   /** In the thread pool. */
   inTurn(...values: Values): Promise<number>;
@@ -21,10 +23,12 @@ export interface NativeCall {
 
 /** A loaded library. Types are as C spells them. */
 export interface SystemLibrary {
-  /** @throws {Error} if there is no such function */
-  function(name: string, result: string, parameters: readonly string[]): NativeCall;
-  /** A function without parameters that makes a context. @throws {Error} if there is no such function */
-  maker(name: string): () => unknown;
+  /**
+   * @param maker the function without parameters that makes a context
+   * @param parameters those behind the context
+   * @throws {Error} if there is no such function
+   */
+  onContext(name: string, maker: string, result: string, parameters: readonly string[]): ContextCall;
 }
 
 /** The library of that name; undefined where there is none, or none that is safe to call. */
@@ -36,36 +40,30 @@ export async function loadSystemLibrary(name: string): Promise<SystemLibrary | u
     koffi.load(null).func('gnu_get_libc_version', 'str', []);
     const library = koffi.load(name, { deep: true });
     return {
-      function: (symbol, result, parameters) => {
-        const now = library.func(symbol, result, [...parameters]);
-        const later = now.async as (...values: unknown[]) => void;
-        const start = (values: Values): Promise<number> =>
-          new Promise((resolve, reject) => {
-            later(...values, (error: unknown, answer: number) => {
-              if (error) reject(error);
-              else resolve(answer);
+      onContext: (name, maker, result, parameters) => {
+        const call = library.func(name, result, ['void *', ...parameters]);
+        const make = library.func(maker, 'void *', []);
+        const free: unknown[] = [];
+        const now = (...values: Values): number => {
+          const context = free.pop() ?? make();
+          const answer: number = call(context, ...values);
+          free.push(context);
+          return answer;
+        };
+        // A context is taken when the turn has come: more of them than run would only push each other out of the
+        // processor's caches.
+        const inTurn = (...values: Values): Promise<number> =>
+          inThreadPool((done) => {
+            const context = free.pop() ?? make();
+            call.async(context, ...values, (error: Error | null, answer: number) => {
+              free.push(context);
+              done(error, answer);
             });
           });
-        return { now, inTurn: (...values) => inThreadPool(() => start(values)) };
+        return { now, inTurn };
       },
-      maker: (symbol) => library.func(symbol, 'void *', []),
     };
   } catch {
     return undefined;
   }
-}
-
-/** What takes longer would hold up everything else. */
-const LONGEST_HERE = 256 * 1024;
-/**
- * The event loop decodes its share, one for each processor: the way to a thread takes as long as decoding half a
- * cluster, and the threads have what was decoded to write.
- */
-const SHARE = availableParallelism();
-
-let decoded = 0;
-
-/** Whether it is the event loop's turn to decode something that holds so many bytes. */
-export function isTurnOfEventLoop(length: number): boolean {
-  return length <= LONGEST_HERE && ++decoded % SHARE === 0;
 }

@@ -1,7 +1,7 @@
 /**
  * zstd by node:zlib, which has it from Node 22.15 on.
  */
-import { inThreadPool } from './codec.ts';
+import { inThreadPool } from './jobs.ts';
 import type { ZstdEngine } from './zstd.ts';
 
 /** The part of node:zlib that older versions and their types lack. */
@@ -46,10 +46,5 @@ export function nodeEngine(): ZstdEngine | undefined {
 }
 
 function transform(call: Transform, bytes: Uint8Array, options: object): Promise<Uint8Array> {
-  return inThreadPool(
-    () =>
-      new Promise((resolve, reject) => {
-        call(bytes, options, (error, result) => (error === null ? resolve(result) : reject(error)));
-      }),
-  );
+  return inThreadPool((done) => call(bytes, options, done));
 }
