@@ -9,6 +9,7 @@ import {
   type Capabilities,
   DiskError,
   type HostFile,
+  type HostRange,
   type HostSource,
   type ImageFormat,
   type Layer,
@@ -207,6 +208,11 @@ class WrittenLayer implements Layer {
     return this.#recording(offset, from.length, () => this.#layer.write(from, offset, below));
   }
 
+  copyFrom(from: HostRange, offset: number, below: BlockSource): Promise<boolean> {
+    const copy = async (): Promise<boolean> => (await this.#layer.copyFrom?.(from, offset, below)) ?? false;
+    return this.#recording(offset, from.length, copy);
+  }
+
   zero(offset: number, length: number, below: BlockSource, how?: ZeroOptions): Promise<void> {
     return this.#recording(offset, length, () => this.#layer.zero(offset, length, below, how));
   }
@@ -260,7 +266,7 @@ class WrittenLayer implements Layer {
   }
 
   /** Runs `change` of a range; what records has been told of it before, and stays what it is until it has settled. */
-  #recording(offset: number, length: number, change: () => Promise<void>): Promise<void> {
+  #recording<T>(offset: number, length: number, change: () => Promise<T>): Promise<T> {
     const ready = this.#lifetime.pause ?? (this.#records && !this.#prepared ? this.prepare() : undefined);
     if (ready !== undefined) return ready.then(() => this.#recording(offset, length, change));
     this.#lifetime.enter();

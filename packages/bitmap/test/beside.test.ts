@@ -76,6 +76,18 @@ test('a bitmap beside a file of the host is kept from opening to opening', async
   assert.deepEqual(await dirtyIn(path), [8 * KiB, 100 * KiB, 148 * KiB, 200 * KiB]);
 });
 
+test('what the host copies into the image is recorded too', async () => {
+  await using folder = await temporaryFolder();
+  const path = await recorded(folder);
+  await using source = await openFile(path, { access: 'read' });
+  await opened(path, async (layer) => {
+    const range = { host: source, at: 0, length: 10 * KiB };
+    const isCopied = await layer.copyFrom?.(range, 100 * KiB, nothing);
+    assert.equal(isCopied, process.platform === 'linux');
+  });
+  assert.deepEqual(await dirtyIn(path), [8 * KiB, 100 * KiB]);
+});
+
 test('any change by another program makes it inconsistent, however soon it comes', async () => {
   const changes: readonly ((path: string, folder: TemporaryFolder) => Promise<unknown>)[] = [
     async (path) => {

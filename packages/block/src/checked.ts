@@ -6,7 +6,15 @@
  * because both are bugs of ours. After disposal everything fails with `closed`, and disposal waits for what
  * is still running.
  */
-import type { BlockDevice, BlockSource, Capabilities, DirectSend, Extent, ZeroOptions } from './device.ts';
+import type {
+  BlockDevice,
+  BlockSource,
+  Capabilities,
+  DirectSend,
+  Extent,
+  HostRange,
+  ZeroOptions,
+} from './device.ts';
 import { Lifetime } from './lifetime.ts';
 
 /** @throws {RangeError} unless the range lies inside a disk of `size` bytes. */
@@ -90,6 +98,19 @@ class CheckedSource implements BlockSource {
     return this.#inner.tryDirect?.(offset, length);
   }
 
+  async placeAt(offset: number, limit: number): Promise<HostRange | undefined> {
+    this.lifetime.enter();
+    try {
+      const most = extentLimit(offset, limit, this.size);
+      const place = await this.#inner.placeAt?.(offset, most);
+      if (place !== undefined && !(place.length >= 1 && place.length <= most))
+        throw new RangeError(`driver found a place of ${place.length} bytes for ${offset}+${most}`);
+      return place;
+    } finally {
+      this.lifetime.leave();
+    }
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.lifetime.end(async () => this.#inner[Symbol.asyncDispose]());
   }
@@ -110,6 +131,17 @@ class CheckedDevice extends CheckedSource implements BlockDevice {
     try {
       checkRange(offset, from.length, this.size);
       if (from.length > 0) await this.#inner.write(from, offset);
+    } finally {
+      this.lifetime.leave();
+    }
+  }
+
+  async copyFrom(from: HostRange, offset: number): Promise<boolean> {
+    this.lifetime.enter();
+    try {
+      checkRange(offset, from.length, this.size);
+      if (from.length === 0) return true;
+      return (await this.#inner.copyFrom?.(from, offset)) ?? false;
     } finally {
       this.lifetime.leave();
     }

@@ -21,8 +21,11 @@ export interface CopyOptions extends TransferOptions {
    * zeros too, so that the target is fully allocated.
    */
   readonly sparse?: number;
-  /** Data is copied as it is, and not looked through for zeros. */
-  readonly verbatim?: boolean;
+  /**
+   * Data that lies as it is in a file is copied to the target's by the host, and not looked through for zeros. Where
+   * that cannot be, this and all that follows goes through memory as ever.
+   */
+  readonly offload?: boolean;
   /** Extents it does not hold for are left as they are in the target. */
   readonly select?: (extent: Extent) => boolean;
   /**
@@ -44,9 +47,11 @@ export interface CopyResult {
 
 /** Making zeros moves no bytes, so its pieces may be long; but an abort waits for them. */
 const LONGEST_ZERO = 1 << 30;
+/** The same of what the host copies, which takes its time. */
+const LONGEST_OFFLOAD = 16 << 20;
 
 interface CopyPiece extends Piece {
-  readonly zero: boolean;
+  readonly kind: 'data' | 'offload' | 'zero';
 }
 
 /**
@@ -65,7 +70,7 @@ export async function copy(
   if (target.size < size) throw new RangeError(`copying ${size} bytes to a disk of ${target.size}`);
   const { targetIsZero = false, bufferSize = 2 << 20, parallel = 4, select, unit = 1 } = options;
   const sparse = Math.ceil((options.sparse ?? 4096) / unit) * unit;
-  const looksForZeros = sparse > 0 && options.verbatim !== true;
+  let offloads = options.offload === true;
   let at = 0;
   let extent: Extent | undefined;
   let written = 0;
@@ -83,6 +88,11 @@ export async function copy(
     return { ...extent, length: end - extent.offset };
   };
 
+  const longest = (kind: CopyPiece['kind'], start: number): number => {
+    if (kind === 'zero') return LONGEST_ZERO;
+    return kind === 'offload' ? LONGEST_OFFLOAD : bufferSize - (start % bufferSize);
+  };
+
   const next = async (skip: (length: number) => void): Promise<CopyPiece | undefined> => {
     while (at < size) {
       if (extent === undefined || at >= extent.offset + extent.length) {
@@ -90,18 +100,20 @@ export async function copy(
       }
       const isZero = sparse > 0 && readsAsZeros(extent);
       const isPassed = select?.(extent) === false || (isZero && targetIsZero);
-      if (!isZero && !isPassed) extent = joined(extent, at);
+      const isOffload = offloads && !isZero && extent.kind === 'data';
+      if (!isZero && !isPassed && !isOffload) extent = joined(extent, at);
       const end = extent.offset + extent.length;
       const wholeEnd = isZero || isPassed ? floorTo(end, unit, size) : 0;
       // What does not fill a unit is copied with its neighbours.
       const passed = isPassed && wholeEnd > at;
       const zero = isZero && wholeEnd > at;
       const left = (wholeEnd > at ? wholeEnd : ceilTo(end, unit, size)) - at;
-      const most = passed ? left : zero ? LONGEST_ZERO : bufferSize - (at % bufferSize);
-      const piece = { offset: at, length: Math.min(left, most), zero, ...(zero && { moved: 0 }) };
-      at += piece.length;
+      const kind = zero ? 'zero' : isOffload ? 'offload' : 'data';
+      const length = Math.min(left, passed ? left : longest(kind, at));
+      const piece: CopyPiece = { offset: at, length, kind, ...(zero && { moved: 0 }) };
+      at += length;
       if (!passed) return piece;
-      skip(piece.length);
+      skip(length);
     }
     return undefined;
   };
@@ -125,20 +137,43 @@ export async function copy(
     await allDone(calls);
   };
 
+  /** How many of the bytes the host copied. */
+  const offload = async ({ offset, length }: CopyPiece): Promise<number> => {
+    for (let done = 0; done < length; ) {
+      const start = offset + done;
+      const place = await source.placeAt?.(start, length - done).catch(failsIn('read', start));
+      const isCopied = place && (await target.copyFrom?.(place, start).catch(failsIn('write', start)));
+      if (isCopied !== true) return done;
+      written += place?.length ?? 0;
+      done += place?.length ?? 0;
+    }
+    return length;
+  };
+
+  const move = async (offset: number, length: number, buffer: Uint8Array, order: Order): Promise<void> => {
+    const bytes = buffer.subarray(0, length);
+    await fill(source, bytes, offset);
+    await order.myTurn;
+    const call = sparse > 0 ? putRuns(bytes, offset) : put(bytes, offset);
+    order.passOn();
+    return call;
+  };
+
   const work = async (piece: CopyPiece, buffer: Uint8Array, order: Order): Promise<void> => {
-    const { offset, length } = piece;
-    if (piece.zero) {
-      await order.myTurn;
+    const { offset, length, kind } = piece;
+    if (kind === 'data') return move(offset, length, buffer, order);
+    await order.myTurn;
+    if (kind === 'zero') {
       const call = putZeros(offset, length);
       order.passOn();
       return call;
     }
-    const bytes = buffer.subarray(0, length);
-    await fill(source, bytes, offset);
-    await order.myTurn;
-    const call = looksForZeros ? putRuns(bytes, offset) : put(bytes, offset);
+    const call = offload(piece);
     order.passOn();
-    return call;
+    const done = await call;
+    if (done < length) offloads = false;
+    for (let part = done; part < length; part += bufferSize)
+      await move(offset + part, Math.min(bufferSize, length - part), buffer, order);
   };
 
   const nextOrFail = (skip: (length: number) => void) =>

@@ -52,6 +52,19 @@ export interface BlockSource extends AsyncDisposable {
    * kernel sends them from the file's pages, and may do so after the call.
    */
   tryDirect?(offset: number, length: number): DirectSend | undefined;
+
+  /**
+   * Where the bytes from `offset` lie just as they are read: a run of 1 to `limit` bytes of a host. Undefined, as
+   * where there is no such function: they can only be read.
+   */
+  placeAt?(offset: number, limit: number): Promise<HostRange | undefined>;
+}
+
+/** A run of bytes of a host, for `BlockDevice.copyFrom`. */
+export interface HostRange {
+  readonly host: BlockSource;
+  readonly at: number;
+  readonly length: number;
 }
 
 /**
@@ -74,6 +87,12 @@ export interface BlockDevice extends BlockSource {
 
   /** Writes all of `from` at `offset`, or rejects. `from` must stay unchanged until it settles; it is not kept. */
   write(from: Uint8Array, offset: number): Promise<void>;
+
+  /**
+   * As `write`, by a copy inside the host, through no memory of ours. False, as where there is no such function:
+   * the host cannot do that, and what stands in the range then is unknown until it is written.
+   */
+  copyFrom?(from: HostRange, offset: number): Promise<boolean>;
 
   /** Makes a range read as zeros. */
   zero(offset: number, length: number, how?: ZeroOptions): Promise<void>;

@@ -12,6 +12,7 @@ export type {
   Extent,
   ExtentKind,
   HostFile,
+  HostRange,
   HostSource,
   ZeroOptions,
 } from './device.ts';

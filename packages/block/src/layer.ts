@@ -6,7 +6,7 @@
  * the layer under it; a write that needs the old bytes of a cluster is handed `below` to read them from.
  */
 
-import type { BlockSource, Capabilities, HostFile, HostSource, ZeroOptions } from './device.ts';
+import type { BlockSource, Capabilities, HostFile, HostRange, HostSource, ZeroOptions } from './device.ts';
 import type { Preallocation } from './preallocate.ts';
 
 /** What an image says of the image under it. Untrusted text: an `OpenGate` judges it. */
@@ -84,6 +84,8 @@ export interface CompressOptions {
 export interface Layer extends LayerSource {
   readonly caps: Capabilities;
   write(from: Uint8Array, offset: number, below: BlockSource): Promise<void>;
+  /** As `BlockDevice.copyFrom`. */
+  copyFrom?(from: HostRange, offset: number, below: BlockSource): Promise<boolean>;
   /** Undefined where the format has no compression, and no `writeCompressed` then. */
   readonly compression?: Compression;
   /**

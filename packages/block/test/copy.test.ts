@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  type BlockDevice,
   type BlockSource,
   checkedDevice,
   copy,
@@ -287,4 +288,95 @@ test('extents that are alike but lie apart are moved as one piece', async () => 
       ['write', 786_432, 262_144],
     ],
   );
+});
+
+/** A target that takes copies of ranges before `until`, and notes all calls. */
+function offloading(memory: MemoryDevice, until: number) {
+  const calls: (readonly [string, number, number])[] = [];
+  const target: BlockDevice = {
+    size: memory.size,
+    caps: memory.caps,
+    read: (into, offset) => memory.read(into, offset),
+    tryRead: (into, offset) => memory.tryRead(into, offset),
+    extentAt: (offset, limit) => memory.extentAt(offset, limit),
+    tryExtentAt: (offset, limit) => memory.tryExtentAt(offset, limit),
+    write: (from, offset) => {
+      calls.push(['write', offset, from.length]);
+      return memory.write(from, offset);
+    },
+    copyFrom: async ({ host, at, length }, offset) => {
+      calls.push(['copy', offset, length]);
+      if (offset >= until) return false;
+      const bytes = new Uint8Array(length);
+      await host.read(bytes, at);
+      await memory.write(bytes, offset);
+      return true;
+    },
+    zero: (offset, length) => {
+      calls.push(['zero', offset, length]);
+      return memory.zero(offset, length);
+    },
+    discard: (offset, length) => memory.discard(offset, length),
+    flush: () => memory.flush(),
+    [Symbol.asyncDispose]: async () => {},
+  };
+  return { target, calls };
+}
+
+/** Data that lies at the same offset of its host, in runs of at most 256 KiB. */
+function placed(memory: MemoryDevice): BlockSource {
+  return Object.assign(checkedDevice(memory), {
+    placeAt: async (at: number, limit: number) => ({ host: memory, at, length: Math.min(limit, 262_144) }),
+  });
+}
+
+test('data is copied by the host where it can be, and holes are passed over as ever', async () => {
+  await using memory = new MemoryDevice(20 << 20);
+  await memory.write(randomFrom(4).bytes(19 << 20), 0);
+  await memory.zero(1 << 20, 1 << 20);
+  await using copied = new MemoryDevice(20 << 20);
+  const { target, calls } = offloading(copied, Number.POSITIVE_INFINITY);
+  const done: number[] = [];
+  const result = await copy(placed(memory), target, {
+    offload: true,
+    targetIsZero: true,
+    progress: (bytes) => done.push(bytes),
+  });
+  assertSameBytes(copied.bytes(), memory.bytes());
+  assert.deepEqual(result, { written: 18 << 20, zeroed: 0 });
+  assert.ok(calls.every(([call]) => call === 'copy'));
+  assert.equal(done.at(-1), 20 << 20);
+});
+
+test('what the host cannot copy goes through memory, with all that follows, and zeros are looked for', async () => {
+  for (const [parallel, until] of [
+    [1, 0],
+    [1, 18_874_368],
+    [4, 262_144],
+  ] as const) {
+    await using memory = new MemoryDevice(40 << 20);
+    await memory.write(randomFrom(5).bytes(40 << 20), 0);
+    await memory.write(new Uint8Array(1 << 20), 33 << 20);
+    await using copied = new MemoryDevice(40 << 20);
+    const { target, calls } = offloading(copied, until);
+    await copy(placed(memory), target, { offload: true, targetIsZero: true, parallel });
+    assertSameBytes(copied.bytes(), memory.bytes());
+    const tried = calls.filter(([call]) => call === 'copy');
+    if (parallel === 1) assert.equal(tried.length, until / 262_144 + 1);
+    const written = calls.filter(([call]) => call === 'write').reduce((sum, [, , length]) => sum + length, 0);
+    if (parallel === 1) assert.equal(written, (39 << 20) - until);
+    const hasZeros = calls.some(([call, at, to]) => call === 'write' && at < 34 << 20 && at + to > 33 << 20);
+    if (parallel === 1) assert.equal(hasZeros, false);
+  }
+});
+
+test('a copy that fails in the host says in which step and where', async () => {
+  await using memory = new MemoryDevice(1 << 20);
+  await memory.write(randomFrom(6).bytes(1 << 20), 0);
+  const { target } = offloading(new MemoryDevice(1 << 20), 0);
+  const failing = { ...target, copyFrom: () => Promise.reject(new DiskError('no-space', 'full')) };
+  await assert.rejects(copy(placed(memory), failing, { offload: true }), {
+    code: 'no-space',
+    context: { op: 'write', offset: 0 },
+  });
 });

@@ -11,6 +11,7 @@ import type {
   Capabilities,
   DirectSend,
   Extent,
+  HostRange,
   Layer,
   LayerSource,
   ZeroOptions,
@@ -109,6 +110,11 @@ export class ChainSource implements BlockSource {
     return tryResolve(this.#layers, offset, limit) ?? (await resolve(this.#layers, offset, limit));
   }
 
+  async placeAt(offset: number, limit: number): Promise<HostRange | undefined> {
+    const { mapping } = await this.resolve(offset, limit);
+    return mapping.kind === 'raw' ? mapping.device.placeAt?.(mapping.at, mapping.length) : undefined;
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return Promise.resolve();
   }
@@ -135,6 +141,10 @@ export class ChainDevice extends ChainSource implements BlockDevice {
 
   write(from: Uint8Array, offset: number): Promise<void> {
     return this.#top.write(from, offset, this.#below);
+  }
+
+  async copyFrom(from: HostRange, offset: number): Promise<boolean> {
+    return (await this.#top.copyFrom?.(from, offset, this.#below)) ?? false;
   }
 
   zero(offset: number, length: number, how?: ZeroOptions): Promise<void> {

@@ -5,6 +5,7 @@ import {
   type Capabilities,
   DiskError,
   type Extent,
+  type HostRange,
   type HostSource,
   type ImageFormat,
   type Layer,
@@ -24,6 +25,8 @@ export class BlockLayer implements Layer {
   /** What `flushed` must reach for the last change to be durable. */
   changed = 0;
   disposed = false;
+  /** Where its raw bytes lie. */
+  place: ((offset: number, limit: number) => HostRange) | undefined;
   #bytes: Uint8Array;
   readonly #states = new Map<number, State>();
   readonly #waits: boolean;
@@ -76,6 +79,7 @@ export class BlockLayer implements Layer {
     },
     extentAt: (offset, limit) => Promise.resolve(dataExtent(offset, limit)),
     tryExtentAt: dataExtent,
+    placeAt: async (offset, limit) => this.place?.(offset, limit),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 

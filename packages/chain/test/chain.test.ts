@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { DirectSend, HostSource, LayerSource } from '@strata/block';
+import { type DirectSend, type HostSource, type Layer, type LayerSource, MemoryDevice } from '@strata/block';
 import { ChainDevice, ChainSource } from '../src/chain.ts';
 import { BlockLayer } from './block-layer.ts';
 
@@ -110,4 +110,32 @@ test('bytes are sent out of files of raw images alone, from where they lie in th
   assert.equal(chain('qcow2').tryDirect(4, 8), undefined);
   assert.equal(chain('raw').tryDirect(28, 8), undefined, 'two pieces');
   assert.equal(chain('raw').tryDirect(60, 8), undefined, 'past the end of the image');
+});
+
+test('where bytes lie is told of those that lie as they are, in whatever layer', async () => {
+  const top = new BlockLayer(64, overlay).set(0, 16, 'raw', 1).set(16, 16, 'zero').set(48, 16, 'encoded', 2);
+  const base = new BlockLayer(64).set(32, 16, 'raw', 3);
+  const source = new ChainSource([top, base], 64);
+  const host = new MemoryDevice(100);
+  for (const layer of [top, base]) layer.place = (at, length) => ({ host, at: at + 7, length });
+  assert.deepEqual(await source.placeAt(4, 60), { host, at: 11, length: 12 });
+  assert.deepEqual(await source.placeAt(32, 8), { host, at: 39, length: 8 });
+  for (const offset of [16, 48]) assert.equal(await source.placeAt(offset, 1), undefined);
+  base.place = undefined;
+  assert.equal(await source.placeAt(32, 8), undefined);
+});
+
+test('copies inside the host go to the top layer, with what is below', async () => {
+  const top: Layer = new BlockLayer(64, overlay);
+  const base = new BlockLayer(64).set(0, 64, 'raw', 5);
+  const range = { host: new MemoryDevice(16), at: 3, length: 7 };
+  assert.equal(await new ChainDevice(top, [base]).copyFrom(range, 16), false);
+  top.copyFrom = async (from, offset, below) => {
+    assert.deepEqual([from, offset], [range, 16]);
+    const into = new Uint8Array(64);
+    await below.read(into, 0);
+    assert.ok(into.every((byte) => byte === 5));
+    return true;
+  };
+  assert.equal(await new ChainDevice(top, [base]).copyFrom(range, 16), true);
 });

@@ -17,7 +17,7 @@ import { CommandError } from './report.ts';
 
 /** How to copy. */
 export interface CopyPlan
-  extends Pick<CopyOptions, 'select' | 'sparse' | 'parallel' | 'verbatim' | 'rate' | 'unit'> {
+  extends Pick<CopyOptions, 'select' | 'sparse' | 'parallel' | 'offload' | 'rate' | 'unit'> {
   /** From this offset on the target reads as zeros. */
   readonly zeroFrom: number;
   readonly progress: (done: number, total: number) => void;
@@ -46,6 +46,7 @@ export function describedBy(content: BlockSource, extents: BlockSource): BlockSo
     tryRead: (into, offset) => content.tryRead(into, offset),
     extentAt: (offset, limit) => extents.extentAt(offset, limit),
     tryExtentAt: (offset, limit) => extents.tryExtentAt(offset, limit),
+    placeAt: async (offset, limit) => content.placeAt?.(offset, limit),
     [Symbol.asyncDispose]: async () => {},
   };
 }

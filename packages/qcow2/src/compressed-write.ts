@@ -46,8 +46,7 @@ export function writeCompressed(
   const write = async (): Promise<void> => {
     const turn = image.turns.take();
     try {
-      if (image.geometry.externalData)
-        throw new DiskError('not-supported', 'nothing can be compressed in an external data file');
+      if (image.geometry.externalData) throw new DiskError('not-supported', 'Operation not supported');
       if (image.header.cryptMethod !== Encryption.none)
         throw new DiskError('not-supported', 'Compression and encryption not supported at the same time');
       const { offset: start, length } = image.clustersAround(offset, from.length);

@@ -13,6 +13,7 @@ import {
   type CompressOptions,
   DiskError,
   type HostFile,
+  type HostRange,
   type HostSource,
   type ImageFormat,
   type Layer,
@@ -26,6 +27,7 @@ import {
 import { changeBacking } from './change-backing.ts';
 import { codecOf, levelsOf } from './codec/codec.ts';
 import { writeCompressed } from './compressed-write.ts';
+import { copyFrom } from './copy-range.ts';
 import { repairDirty } from './dirty-bit.ts';
 import { discard } from './discard.ts';
 import { empty } from './empty.ts';
@@ -144,6 +146,15 @@ class Qcow2Layer implements Layer {
   write(from: Uint8Array, offset: number, below: BlockSource): Promise<void> {
     const image = this.#image;
     return image.recording(offset, from.length, () => write(image, from, offset, below));
+  }
+
+  async copyFrom(from: HostRange, offset: number, below: BlockSource): Promise<boolean> {
+    const image = this.#image;
+    let isCopied = false;
+    await image.recording(offset, from.length, async () => {
+      isCopied = await copyFrom(image, from, offset, below);
+    });
+    return isCopied;
   }
 
   writeCompressed(

@@ -11,6 +11,7 @@ import assert from 'node:assert/strict';
 import { type BlockSource, MemoryDevice, type Preallocation } from '@strata/block';
 import { checkImage } from '../src/check.ts';
 import { writeCompressed } from '../src/compressed-write.ts';
+import { copyFrom } from '../src/copy-range.ts';
 import { repairDirty } from '../src/dirty-bit.ts';
 import { discard } from '../src/discard.ts';
 import { empty } from '../src/empty.ts';
@@ -67,7 +68,7 @@ export interface Run {
 /** A guest change, in sectors. */
 export type GuestChange =
   | {
-      readonly kind: 'write' | 'compress' | 'zero' | 'reserve' | 'discard';
+      readonly kind: 'write' | 'copy' | 'compress' | 'zero' | 'reserve' | 'discard';
       readonly from: number;
       readonly to: number;
     }
@@ -143,7 +144,8 @@ export async function runChanges(
       const { sectors, preallocation = 'off' } = change;
       return resize(image, sectors * SECTOR, below, { preallocation });
     }
-    const value = change.kind === 'write' || change.kind === 'compress' ? GUEST_MARK * 2 ** 24 + ++stamp : 0;
+    const isMarked = ['write', 'copy', 'compress'].includes(change.kind);
+    const value = isMarked ? GUEST_MARK * 2 ** 24 + ++stamp : 0;
     const touched = sectorsOf(change, image);
     const events = touched.map((sector) => {
       const event = {
@@ -190,6 +192,16 @@ function applyChange(image: Image, change: GuestChange, value: number, below: Bl
       offset,
       below,
     );
+  }
+  if (change.kind === 'copy') {
+    const host = new MemoryDevice();
+    return host
+      .write(
+        markedSectors(length / SECTOR, () => value),
+        0,
+      )
+      .then(() => copyFrom(image, { host, at: 0, length }, offset, below))
+      .then((isCopied) => assert.ok(isCopied));
   }
   if (change.kind === 'compress') {
     const bytes = markedSectors(length / SECTOR, () => value);

@@ -5,7 +5,7 @@
  * A request is applied when it ends. A flush makes durable what had ended before it began, and only when it
  * ends itself.
  */
-import type { Capabilities, DiskError, Extent, HostFile, MemoryDevice } from '@strata/block';
+import type { Capabilities, DiskError, Extent, HostFile, HostRange, MemoryDevice } from '@strata/block';
 
 /** A change of the file. `bytes` undefined: zeros. `cut`: everything from `offset` on is gone. */
 export interface HostChange {
@@ -49,6 +49,8 @@ export class RecordingFile implements HostFile {
   fault: Fault = () => undefined;
   /** False: every read has to wait. */
   cached = true;
+  /** False: nothing is copied from other hosts. */
+  copies = true;
   /** For tests of the tests: flushes make nothing durable; only those that the test adds to `flushes` count. */
   ignoresFlushes = false;
 
@@ -108,6 +110,14 @@ export class RecordingFile implements HostFile {
     // A Buffer's own `slice` would be a view of bytes that the caller uses again.
     const bytes = Uint8Array.from(from);
     return this.#change('write', offset, from.length, bytes, () => this.#memory.write(from, offset));
+  }
+
+  async copyFrom({ host, at, length }: HostRange, offset: number): Promise<boolean> {
+    if (!this.copies) return false;
+    const bytes = new Uint8Array(length);
+    await host.read(bytes, at);
+    await this.write(bytes, offset);
+    return true;
   }
 
   zero(offset: number, length: number): Promise<void> {

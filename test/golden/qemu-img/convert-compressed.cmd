@@ -34,3 +34,9 @@ img create -q -f qcow2 -o compression_type=zstd n 128k
 img convert -c -n -O qcow2 r n
 img map --output=json n
 img check n
+
+# nothing is compressed in a data file
+img convert -c -O qcow2 -o data_file=d.data r d
+img create -q -f qcow2 -o data_file=e.data,data_file_raw=on e 128k
+img convert -c -n -O qcow2 r e
+img map --output=json e

@@ -7,12 +7,21 @@
  */
 import { type BigIntStats, close, fdatasync, fstat, fsync, ftruncate } from 'node:fs';
 import { checkRange } from '../checked.ts';
-import type { Capabilities, DirectSend, Extent, HostFile, HostSource, ZeroOptions } from '../device.ts';
+import type {
+  Capabilities,
+  DirectSend,
+  Extent,
+  HostFile,
+  HostRange,
+  HostSource,
+  ZeroOptions,
+} from '../device.ts';
 import { coalescedFlush } from '../durability.ts';
 import { hostError } from '../errno.ts';
 import { DiskError } from '../errors.ts';
 import { Lifetime } from '../lifetime.ts';
 import { type CachedRead, cachedRead, readAhead } from '../posix/cached-read.ts';
+import { copyRange } from '../posix/copy-range.ts';
 import { FileExtents } from '../posix/file-extents.ts';
 import { punch, zeroAllocated } from '../posix/holes.ts';
 import type { Libc } from '../posix/libc.ts';
@@ -142,6 +151,29 @@ export class FileDevice implements HostFile, FileSource {
         done(error);
       });
     });
+  }
+
+  async placeAt(offset: number, limit: number): Promise<HostRange | undefined> {
+    const length = Math.min(limit, this.#size - offset);
+    return length > 0 ? { host: this, at: offset, length } : undefined;
+  }
+
+  async copyFrom({ host, at, length }: HostRange, offset: number): Promise<boolean> {
+    const libc = this.#libc;
+    if (libc === undefined || !(host instanceof FileDevice)) return false;
+    const from = { fd: host.#file.fd, at };
+    const to = { fd: this.#file.fd, at: offset };
+    let done = false;
+    host.#lifetime.enter();
+    try {
+      await this.#change('copy_file_range', offset, length, async () => {
+        done = await copyRange(libc, from, to, length);
+        if (done) this.#grewTo(offset + length);
+      });
+    } finally {
+      host.#lifetime.leave();
+    }
+    return done;
   }
 
   tryExtentAt(offset: number, limit: number): Extent | undefined {

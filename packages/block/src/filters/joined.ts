@@ -52,6 +52,8 @@ export function joinedSources(sources: readonly BlockSource[]): BlockSource {
         const extent = part.source.tryExtentAt(at, most);
         return extent && moved(extent, part);
       }),
+    placeAt: (offset, limit) =>
+      inPart(offset, limit, async (part, at, most) => part.source.placeAt?.(at, most)),
     [Symbol.asyncDispose]: async () => {},
   });
 }

@@ -18,6 +18,7 @@ function readingHalf(source: BlockSource, start: number, size: number): BlockSou
       const send = source.tryDirect?.(start + offset, length);
       return send && ((socket, at, most) => send(socket, start + at, most));
     },
+    placeAt: async (offset, limit) => source.placeAt?.(start + offset, limit),
     [Symbol.asyncDispose]: async () => {},
   };
 }
@@ -41,6 +42,7 @@ export function deviceWindow(device: BlockDevice, start: number, size: number): 
     ...readingHalf(device, start, size),
     caps: device.caps,
     write: (from, offset) => device.write(from, start + offset),
+    copyFrom: async (from, offset) => (await device.copyFrom?.(from, start + offset)) ?? false,
     zero: (offset, length, how) => device.zero(start + offset, length, how),
     discard: (offset, length) => device.discard(start + offset, length),
     flush: () => device.flush(),

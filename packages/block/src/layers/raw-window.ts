@@ -3,7 +3,7 @@
  *
  * The layer maps to positions in the whole file, so that `map` shows where the bytes really lie.
  */
-import type { Capabilities, HostFile, HostSource, ZeroOptions } from '../device.ts';
+import type { Capabilities, HostFile, HostRange, HostSource, ZeroOptions } from '../device.ts';
 import { DiskError } from '../errors.ts';
 import type { ImageFormat, Layer, LayerSource, Mapping } from '../layer.ts';
 import { raw } from './raw.ts';
@@ -64,6 +64,10 @@ class WindowLayer extends WindowSource implements Layer {
 
   write(from: Uint8Array, offset: number): Promise<void> {
     return this.#file.write(from, this.start + offset);
+  }
+
+  async copyFrom(from: HostRange, offset: number): Promise<boolean> {
+    return (await this.#file.copyFrom?.(from, this.start + offset)) ?? false;
   }
 
   zero(offset: number, length: number, _below: unknown, how?: ZeroOptions): Promise<void> {

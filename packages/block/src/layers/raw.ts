@@ -4,7 +4,7 @@
  * Its size is the file's exact size. The host's extents tell which bytes are zeros, so every range maps to
  * the file, `sparse`.
  */
-import type { Capabilities, HostFile, HostSource, ZeroOptions } from '../device.ts';
+import type { Capabilities, HostFile, HostRange, HostSource, ZeroOptions } from '../device.ts';
 import { DiskError } from '../errors.ts';
 import type { ImageFormat, Layer, LayerSource, Mapping, ResizeOptions } from '../layer.ts';
 import { spendSpace } from '../preallocate.ts';
@@ -52,6 +52,10 @@ class RawLayer extends RawSource implements Layer {
 
   write(from: Uint8Array, offset: number): Promise<void> {
     return this.#file.write(from, offset);
+  }
+
+  async copyFrom(from: HostRange, offset: number): Promise<boolean> {
+    return (await this.#file.copyFrom?.(from, offset)) ?? false;
   }
 
   zero(offset: number, length: number, _below: unknown, how?: ZeroOptions): Promise<void> {

@@ -9,6 +9,7 @@
  * (3.2 and later) keeps the errno of the thread that made it and puts it back for the duration of the
  * callback, so it is right there and nowhere later.
  */
+import { constants } from 'node:os';
 import { errnoError } from '../errno.ts';
 import { DiskError } from '../errors.ts';
 
@@ -31,6 +32,8 @@ export interface Libc {
   cachestat(fd: number, rangeAddress: number, resultAddress: number): number;
   /** Ends the process at once. */
   exit(status: number): void;
+  /** Copies between files, on a thread of its own. Resolves to how many bytes it was, or to the negative errno. */
+  copyFileRange(fromFd: number, fromAt: number, toFd: number, toAt: number, length: number): Promise<number>;
   /** Runs on a thread of its own. Resolves to 0 or to the errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>;
 }
@@ -67,6 +70,8 @@ async function load(): Promise<Libc | undefined> {
   }
 }
 
+type KoffiFunction = ReturnType<import('koffi').LibraryHandle['func']>;
+
 function bind(koffi: typeof import('koffi')): Libc {
   const library = koffi.load(null);
   const optional = (name: string, result: string, args: string[]) => {
@@ -77,12 +82,26 @@ function bind(koffi: typeof import('koffi')): Libc {
     }
   };
   const fallocate = library.func('fallocate', 'int', ['int', 'int', 'int64', 'int64']);
-  // Bound when a server first needs them, because most commands never do.
+  // Bound when somebody first needs them, because most commands never do.
   const syscall = lazily(() =>
     library.func('syscall', 'int64', ['int64', 'int', 'uintptr_t', 'uintptr_t', 'uint']),
   );
   const sendfile = lazily(() => library.func('sendfile', 'int64', ['int', 'int', 'uintptr_t', 'size_t']));
+  const copyFileRange = lazily(() =>
+    optional('copy_file_range', 'int64', ['int', 'void *', 'int', 'void *', 'size_t', 'uint']),
+  );
   const inTurn = turns(MOST_CALLS);
+  /** The result of a call, or the negative errno. */
+  const called = (call: KoffiFunction, ...values: unknown[]): Promise<number> =>
+    inTurn(
+      () =>
+        new Promise((resolve, reject) => {
+          call.async(...values, (error: unknown, result: number) => {
+            if (error) reject(error);
+            else resolve(result < 0 ? -koffi.errno() : result);
+          });
+        }),
+    );
   return {
     errno: () => koffi.errno(),
     address: (buffer) => Number(koffi.address(new Uint8Array(buffer))),
@@ -95,16 +114,13 @@ function bind(koffi: typeof import('koffi')): Libc {
     cachestat: (fd, range, result) => syscall()(CACHESTAT, fd, range, result, 0),
     exit: library.func('_exit', 'void', ['int']),
     preadv2: optional('preadv2', 'int64', ['int', 'uintptr_t', 'int', 'int64', 'int']),
-    fallocate: (fd, mode, offset, length) =>
-      inTurn(
-        () =>
-          new Promise((resolve, reject) => {
-            fallocate.async(fd, mode, offset, length, (error: unknown, result: number) => {
-              if (error) reject(error);
-              else resolve(result === 0 ? 0 : koffi.errno());
-            });
-          }),
-      ),
+    copyFileRange: async (fromFd, fromAt, toFd, toAt, length) => {
+      const call = copyFileRange();
+      if (call === undefined) return -constants.errno.ENOSYS;
+      return called(call, fromFd, int64(fromAt), toFd, int64(toAt), length, 0);
+    },
+    fallocate: async (fd, mode, offset, length) =>
+      Math.abs(await called(fallocate, fd, mode, offset, length)),
   };
 }
 
@@ -119,6 +135,13 @@ function lazily<T>(make: () => T): () => T {
 
 /** New system calls have one number on all architectures. */
 const CACHESTAT = 451;
+
+/** A number in memory that stays where it is while a call runs. */
+function int64(value: number): BigInt64Array {
+  const memory = new BigInt64Array(new ArrayBuffer(8));
+  memory[0] = BigInt(value);
+  return memory;
+}
 
 /** koffi throws when more calls than its limit (256) are queued; so many at once gain nothing anyway. */
 const MOST_CALLS = 32;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { joinedSources, MemoryDevice, walkExtents } from '@strata/block';
+import { checkedSource, joinedSources, MemoryDevice, sourceWindow, walkExtents } from '@strata/block';
 import { assertSameBytes, randomFrom } from '@strata/testkit';
 
 async function disks(...sizes: readonly number[]): Promise<MemoryDevice[]> {
@@ -48,4 +48,19 @@ test('extents lie where the disks lie, and end where a disk ends', async () => {
 
 test('no disks at all are an empty disk', () => {
   assert.equal(joinedSources([]).size, 0);
+});
+
+test('where bytes lie is where the disk has them that they are of', async () => {
+  const parts = await disks(1000, 50_000);
+  const [, second] = parts as [MemoryDevice, MemoryDevice];
+  const placed = Object.assign(checkedSource(second), {
+    placeAt: async (at: number, length: number) => ({ host: second, at, length }),
+  });
+  const joined = joinedSources([parts[0] as MemoryDevice, placed]);
+  assert.equal(await joined.placeAt?.(10, 100), undefined);
+  assert.deepEqual(await joined.placeAt?.(1010, 100), { host: second, at: 10, length: 100 });
+  assert.deepEqual(await joined.placeAt?.(50_990, 100), { host: second, at: 49_990, length: 10 });
+  const moved = sourceWindow(joined, 1005, 100);
+  assert.deepEqual(await moved.placeAt?.(5, 95), { host: second, at: 10, length: 95 });
+  await assert.rejects(async () => joined.placeAt?.(51_000, 1), RangeError);
 });

@@ -94,7 +94,7 @@ const options = {
   quiet: quietRow,
   compress: { letter: 'c', help: 'compress what is written (qcow2)' },
   level: levelRow,
-  offload: { letter: 'C', help: 'copy data as it is, without looking for zeros in it' },
+  offload: { letter: 'C', help: 'let the kernel copy data from file to file, where it can' },
   rate: rateRow,
   snapshot: snapshotRow,
   bitmaps: { name: 'bitmaps', help: 'copy the dirty bitmaps of the source too' },
@@ -219,7 +219,7 @@ async function convertInto(
     zeroFrom: isZero ? (overlay?.zeroFrom ?? 0) : size,
     sparse: given.sparse ?? 4096,
     ...(given.parallel !== undefined && { parallel: given.parallel }),
-    verbatim: given.offload === true,
+    offload: given.offload === true,
     ...rateOf(given),
     progress: progress.update,
   });
@@ -263,7 +263,8 @@ interface Target {
 
 /** Takes what is there (`-n`). */
 function takeTarget(format: string, given: Given): Target {
-  if (given.compress) refuseCompression(format, new Map());
+  // With options that name its format it is judged when it is open.
+  if (given.compress && !given.targetOptions) refuseCompression(format, new Map());
   checkCacheMode(given.cache, 'cache option');
   return { backing: given.backing, isZero: given.zeroTarget === true };
 }

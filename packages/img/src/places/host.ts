@@ -22,6 +22,7 @@ export function changedSource(host: HostSource, changes: HostChanges): HostSourc
     extentAt: (offset, limit) => host.extentAt(offset, limit),
     tryExtentAt: (offset, limit) => host.tryExtentAt(offset, limit),
     tryDirect: (offset, length) => host.tryDirect?.(offset, length),
+    placeAt: async (offset, limit) => host.placeAt?.(offset, limit),
     [Symbol.asyncDispose]: () => changes[Symbol.asyncDispose]?.() ?? host[Symbol.asyncDispose](),
   };
 }
@@ -36,6 +37,7 @@ export function changedFile(host: HostFile, changes: HostChanges): HostFile {
     },
     caps: host.caps,
     write: (from, offset) => host.write(from, offset),
+    copyFrom: async (from, offset) => (await host.copyFrom?.(from, offset)) ?? false,
     zero: (offset, length, how) => host.zero(offset, length, how),
     discard: (offset, length) => host.discard(offset, length),
     flush: () => changes.flush?.() ?? host.flush(),

@@ -166,5 +166,37 @@ test('a target without compression is refused before anything is copied', needs,
   await qemuImg.create(path, '1M', { options: { data_file: folder.file('data') } });
   const terminal = recordingTerminal();
   assert.equal(await main(['convert', '-c', '-n', '-O', 'qcow2', source, path], terminal), 1);
-  assert.match(terminal.stderr(), /external data file/);
+  assert.match(terminal.stderr(), /at byte 0: Operation not supported$/m);
 });
+
+test(
+  'nothing is compressed into an encrypted image, where it would lie in the clear; what is there is read',
+  needs,
+  async () => {
+    await using folder = await temporaryFolder();
+    const [source, path, out] = [folder.file('source'), folder.file('image'), folder.file('out')];
+    const bytes = mixed(2 ** 20);
+    writeFileSync(source, bytes);
+    const secret = ['--object', 'secret,id=s,data=abc'];
+    const list = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10';
+    await qemuImg.ok('create', '-q', ...secret, '-f', 'qcow2', '-o', list, path, '1M');
+    const target = [
+      '-n',
+      '--target-image-opts',
+      source,
+      `driver=qcow2,file.filename=${path},encrypt.key-secret=s`,
+    ];
+    const refused = recordingTerminal();
+    const asRaw = ['-n', '--target-image-opts', source, `driver=raw,file.filename=${path}`];
+    assert.equal(await main(['convert', '-c', '-f', 'raw', ...asRaw], refused), 1);
+    assert.match(refused.stderr(), /Compression not supported for this file format/);
+    const terminal = recordingTerminal();
+    assert.equal(await main(['convert', '-c', ...secret, '-f', 'raw', ...target], terminal), 1);
+    assert.match(terminal.stderr(), /at byte 0: Compression and encryption not supported at the same time$/m);
+
+    await qemuImg.ok('convert', '-c', ...secret, '-f', 'raw', ...target);
+    const described = ['--image-opts', `driver=qcow2,file.filename=${path},encrypt.key-secret=s`];
+    await img('convert', ...secret, ...described, '-O', 'raw', out);
+    assert.ok(readFileSync(out).equals(bytes));
+  },
+);
