@@ -21,7 +21,10 @@ import type { Replies } from './replies.ts';
 import type { Refusal } from './validate.ts';
 import type { Wakefulness } from './wakefulness.ts';
 
-/** A READ of so much is worth a thread when there is other work; copying it takes longer than the detour. */
+/**
+ * A READ of so much is worth a thread where replies are encrypted, while there is other work: the loop has enough to do.
+ * Elsewhere the detour costs more than the copy, and takes a processor from those who wait for the answer.
+ */
 const longRead = 32 * 1024;
 /** From so many bytes on the kernel sends a READ from the page cache itself where it can. */
 const directRead = 64 * 1024;
@@ -101,7 +104,8 @@ export class Execution {
   }
 
   #read(header: RequestHeader, more: boolean, wake: Waiter): boolean {
-    const beside = header.length >= longRead && (more || this.#running > 0);
+    const isBusy = more || this.#running > 0;
+    const beside = header.length >= longRead && isBusy && !this.#replies.isPlain;
     try {
       if (header.length === 0) answerDone(this.#replies, header, this.#agreed.style);
       else if (header.length >= directRead && this.#readDirect(header)) return true;
@@ -114,7 +118,7 @@ export class Execution {
 
   /** A READ whose bytes do not come into our memory. False: there must be another way. */
   #readDirect(header: RequestHeader): boolean {
-    const head = this.#replies.canDirect ? this.#reads.tryDirect(header) : undefined;
+    const head = this.#replies.isPlain ? this.#reads.tryDirect(header) : undefined;
     if (head === undefined) return false;
     const { offset, length } = header;
     this.#running++;

@@ -44,8 +44,8 @@ export class Outgoing {
     this.#moved = moved;
   }
 
-  /** True if direct replies can be sent. */
-  get canDirect(): boolean {
+  /** True if bytes go out as they are, so that direct replies can be sent. */
+  get isPlain(): boolean {
     return this.#transport.descriptor !== undefined;
   }
 

@@ -44,9 +44,9 @@ export class Replies {
     return this.#outgoing.directBytes;
   }
 
-  /** True if `direct` can be used. */
-  get canDirect(): boolean {
-    return !this.#closed && this.#outgoing.canDirect;
+  /** True if replies go out as they are, so that `direct` can be used. */
+  get isPlain(): boolean {
+    return !this.#closed && this.#outgoing.isPlain;
   }
 
   /** Sends a reply whose bytes the kernel sends from a file. */
