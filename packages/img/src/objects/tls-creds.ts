@@ -57,8 +57,10 @@ export const tlsCredsPsk: ObjectKind = {
 export function serverTls(objects: Objects, id: string, authorize: ServerTls['authorize']): ServerTls {
   const object = findCredentials(objects, id, 'server');
   const credentials = credentialsOf(object);
-  const verifies = credentials.type === 'x509' && object.properties.get('verify-peer') !== false;
-  return { credentials, clientCertificates: verifies ? 'required' : 'none', authorize };
+  const needsNone = credentials.type === 'psk' || object.properties.get('verify-peer') === false;
+  // Who is to be judged by name may show one, even if others need not.
+  const otherwise = credentials.type === 'x509' && authorize !== undefined ? 'optional' : 'none';
+  return { credentials, clientCertificates: needsNone ? otherwise : 'required', authorize };
 }
 
 /** How a client speaks TLS with the credentials called `id`. @throws {DiskError} as `serverTls` */

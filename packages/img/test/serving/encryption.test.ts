@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -69,6 +69,31 @@ describe('img serve with TLS', requires('openssl', 'nbdinfo', 'qemu-nbd'), () =>
       await using _server = await serving('-k', socket, ...x509(), ...authz);
       assert.equal((await run('nbdinfo', ['--size', uri])).status, status);
     }
+  });
+
+  test('judges whoever shows a certificate that nobody needs, and lets in nobody without', async () => {
+    const socket = folder.file('optional');
+    const own = folder.file('no-identity');
+    await mkdir(own);
+    await copyFile(join(dir, 'ca-cert.pem'), join(own, 'ca-cert.pem'));
+    const uri = (certificates: string): string =>
+      `nbds+unix:///?socket=${socket}&tls-certificates=${certificates}&tls-hostname=localhost`;
+    const creds = [
+      '--object',
+      `tls-creds-x509,id=t,endpoint=server,verify-peer=off,dir=${dir}`,
+      '--tls-creds',
+      't',
+    ];
+    {
+      await using _server = await serving('-k', socket, ...creds);
+      for (const certificates of [dir, own]) {
+        assert.equal((await run('nbdinfo', ['--size', uri(certificates)])).status, 0);
+      }
+    }
+    const list = 'authz-list,id=a,rules.0.match=*CN=alice,rules.0.policy=allow,rules.0.format=glob';
+    await using _server = await serving('-k', socket, ...creds, '--object', list, '--tls-authz', 'a');
+    assert.equal((await run('nbdinfo', ['--size', uri(dir)])).status, 0);
+    assert.equal((await run('nbdinfo', ['--size', uri(own)])).status, 1);
   });
 
   test('says what qemu-nbd says of credentials that it cannot use', async () => {
