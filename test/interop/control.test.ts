@@ -183,6 +183,43 @@ test('no write falls between two bitmaps that take turns in a transaction', tool
   assert.equal((await counts(disk.qmp))['all'], written * block);
 });
 
+test(
+  'a bitmap that a server began to export with is busy until the last of its exports is gone',
+  tools,
+  async () => {
+    await using folder = await temporaryFolder();
+    const [image, other] = [folder.file('disk.qcow2'), folder.file('other.qcow2')];
+    for (const path of [image, other]) await qemuImg.create(path, '4M');
+    await qemuImg.ok('bitmap', '--add', image, 'b0');
+    const control = folder.file('qmp');
+    {
+      await using _server = await imgServe(folder.file('nbd'), ['--control', control, '-B', 'b0', image]);
+      await using qmp = await connectQmp({ path: control });
+      const remove = () => qmp.execute('block-dirty-bitmap-remove', add('b0'));
+      const exports = await qmp.execute<readonly { readonly id: string }[]>('query-block-exports');
+      assert.deepEqual(
+        exports.map(({ id }) => id),
+        ['disk.qcow2', 'export'],
+      );
+      for (const { id } of exports) {
+        await assert.rejects(remove(), /currently in use/);
+        await qmp.execute('block-export-del', { id });
+      }
+      await remove();
+    }
+    await using _server = await imgServe(folder.file('nbd'), ['--control', control, `x=${image}`, other]);
+    await using qmp = await connectQmp({ path: control });
+    const told = await qmp.execute<readonly Record<string, unknown>[]>('query-block-exports');
+    assert.deepEqual(
+      told.map((each) => [each['id'], each['node-name']]),
+      [
+        ['other.qcow2', 'disk1'],
+        ['x', 'x'],
+      ],
+    );
+  },
+);
+
 test('hostile clients of the control socket are no concern of who reads and writes', tools, async () => {
   await using disk = await steered();
   assert.equal(lstatSync(disk.control).mode & 0o777, 0o600);

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { randomFrom } from '@strata/testkit';
+import { isObject, type Json } from '../src/json.ts';
 import { JsonStream, type Message } from '../src/json-stream.ts';
 import { requestLimits } from '../src/limits.ts';
 
@@ -84,3 +86,43 @@ test('the end of a stream ends what has begun', () => {
     assert.deepEqual(before, sent.startsWith('{') ? [{ value: {} }] : []);
   }
 });
+
+test('what JSON.parse reads is read alike, and nothing is read otherwise when it is cut elsewhere', () => {
+  const seed = 11;
+  const random = randomFrom(seed);
+  const corpus = [
+    '{"execute":"block-dirty-bitmap-add","arguments":{"node":"n","name":"b","granularity":65536},"id":7}',
+    `{'a':[1,-2.5e3,true,null,"x\\u00e9\\ud83d\\ude00\\n"],"b":{"ä":[[],{}]}}`,
+    '[0.5, 1E+2, -0, "\\\\\\"/\\b\\f\\r\\t", false]{"x":"\u007f€"}\n',
+  ];
+  const marks = Buffer.from(`{}[]:,"'\\ue01-.x\n\u0000ÿ`, 'latin1');
+  for (let run = 0; run < 3000; run++) {
+    const bytes = Buffer.from(corpus[random.upTo(corpus.length - 1)] as string);
+    for (let change = random.upTo(4); change > 0; change--) {
+      bytes[random.upTo(bytes.length - 1)] = marks[random.upTo(marks.length - 1)] as number;
+    }
+    const whole = wholly([bytes]);
+    const cut = random.upTo(bytes.length);
+    const about = `seed ${seed}, run ${run}: ${bytes.toString('latin1')}`;
+    assert.deepEqual(wholly([bytes.subarray(0, cut), bytes.subarray(cut)]), whole, about);
+    const parsed = parsedByNode(bytes);
+    if (parsed !== undefined) assert.deepEqual(whole, [parsed], about);
+  }
+});
+
+function wholly(chunks: readonly Buffer[]): readonly Message[] {
+  const stream = new JsonStream(requestLimits);
+  return [...chunks.flatMap((chunk) => [...stream.read(chunk)]), ...stream.end()];
+}
+
+/** The one value that a text is; undefined if it is none, or one that QEMU refuses: duplicate keys, bytes that are no UTF-8. */
+function parsedByNode(bytes: Buffer): Message | undefined {
+  const text = bytes.toString('utf8');
+  if (text.includes('\ufffd') || /\\ud[89a-f]/i.test(text)) return undefined;
+  try {
+    const value = JSON.parse(text) as Json;
+    return isObject(value) || Array.isArray(value) ? { value } : undefined;
+  } catch {
+    return undefined;
+  }
+}
