@@ -287,6 +287,15 @@ test(
       const { stdout } = await ctl('query-block-exports', '--output=json');
       assert.equal((JSON.parse(stdout) as readonly { readonly id: string }[])[0]?.id, 'e');
       assert.equal((await ctl('block-export-del', '{"id": "e", "mode": "hard"}')).status, 0);
+      const target = ['driver=null-co', 'node-name=target', 'size=4194304', 'read-zeroes=true'];
+      assert.equal((await ctl('blockdev-add', ...target)).status, 0);
+      const backup = ['blockdev-backup', 'job-id=j', 'device=disk0', 'target=target', 'sync=full'];
+      assert.deepEqual(await ctl('--wait-job', 'j', ...backup), { status: 0, stdout: '{}\n', stderr: '' });
+      assert.deepEqual(await ctl('--wait-job', 'j'), {
+        status: 1,
+        stdout: '',
+        stderr: "img: Job not found: 'j'\n",
+      });
       assert.match((await ctl('query-version', 'x=1')).stderr, /^img: Parameter 'x' is unexpected\n$/);
     }
   },
