@@ -69,8 +69,10 @@ export class Copier {
 
   async #zero(at: number, length: number): Promise<void> {
     const target = this.#target();
-    const there = this.#fillsHoles ? undefined : target.tryExtentAt(at, length);
-    if (there?.kind === 'hole' && there.length === length) return;
+    if (!this.#fillsHoles) {
+      const there = target.tryExtentAt(at, length) ?? (await target.extentAt(at, length));
+      if (there.kind === 'hole' && there.length === length) return;
+    }
     await this.#written(at, target.zero(at, length));
   }
 
