@@ -3,7 +3,7 @@
  *
  * Nothing here is a timed test: figures of one contestant mean nothing on a shared machine, and ratios of
  * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, clients, commands,
- * compression, wide, encryption, tls.
+ * compression, wide, encryption, tls, live.
  */
 import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
@@ -12,6 +12,7 @@ import { clientRows } from './client-rows.ts';
 import { commandRows } from './command-rows.ts';
 import { compressionRows } from './compression-rows.ts';
 import { encryptionRows } from './encryption-rows.ts';
+import { liveRows } from './live-rows.ts';
 import { holds, line, type Row } from './row.ts';
 import { serverRows } from './server-rows.ts';
 import { tlsRows } from './tls-rows.ts';
@@ -41,6 +42,7 @@ if (wanted('compression')) print(await compressionRows(folder, rounds));
 if (wanted('wide')) print(await wideRows(folder, rounds));
 if (wanted('encryption')) print(await encryptionRows(folder, disk, rounds));
 if (wanted('tls')) print(await tlsRows(folder, disk, rounds));
+if (wanted('live')) print(await liveRows(folder, disk, rounds));
 const missed = rows.filter((row) => !holds(row));
 console.log(`\n${rows.length} rows, ${missed.length} bounds missed`);
 process.exitCode = missed.length === 0 ? 0 : 1;

@@ -31,7 +31,11 @@ interface FioReport {
 }
 
 /** Operations a second that fio reaches on a server. */
-async function fio(uri: string, { rw, bs, depth }: Job, runSeconds: number): Promise<number> {
+export async function fio(
+  uri: string,
+  { rw, bs, depth }: Pick<Job, 'rw' | 'bs' | 'depth'>,
+  runSeconds: number,
+): Promise<number> {
   const args = [
     '--name=row',
     '--ioengine=nbd',

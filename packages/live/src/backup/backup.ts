@@ -138,7 +138,7 @@ export class BackupTask implements JobTask {
   async run(work: JobWork): Promise<void> {
     this.#work = work;
     work.did(this.#copied);
-    this.#tell(0);
+    work.leftIs(() => this.#copies.remaining.count);
     try {
       await (this.#sync === 'none' ? this.#untilCancelled(work) : this.#copyAll(work));
       await this.#target.images.flush();
@@ -252,7 +252,6 @@ export class BackupTask implements JobTask {
   #tell(copied: number): void {
     this.#copied += copied;
     this.#work?.did(copied);
-    this.#work?.left(this.#copies.remaining.count);
   }
 
   #fail(error: unknown): void {

@@ -150,7 +150,7 @@ export class ActiveCommitTask implements JobTask {
       if (extent.depth !== 0) this.#dirty.set(at, extent.length);
       at += extent.length;
     }
-    work.left(this.#dirty.count);
+    work.leftIs(() => this.#dirty.count);
   }
 
   /** Copies until nothing is marked; or, of a job that is ready, until it is to end. */
@@ -197,7 +197,6 @@ export class ActiveCommitTask implements JobTask {
         await this.#copyRun(run.offset, Math.min(run.offset + run.length, end) - run.offset);
         if (this.#failure !== undefined) break;
       }
-      this.#work?.left(this.#dirty.count);
     });
   }
 

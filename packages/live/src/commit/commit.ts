@@ -78,7 +78,6 @@ export class CommitTask implements JobTask {
   async run(work: JobWork): Promise<void> {
     try {
       const { size } = this.#upper.source;
-      work.left(size);
       await this.#upper.growBase();
       await this.#copyAll(work, size);
       await this.#upper.hideTail(this.#disk.size);
@@ -116,10 +115,10 @@ export class CommitTask implements JobTask {
     const pieces = new Set<Promise<void>>();
     let failure: { readonly error: unknown } | undefined;
     let left = size;
+    work.leftIs(() => left);
     const did = (length: number): void => {
       left -= length;
       work.did(length);
-      work.left(left);
     };
     try {
       for (let at = 0; at < size && failure === undefined; ) {

@@ -54,7 +54,7 @@ export class Job {
   #isDone = false;
   #error: unknown;
   #done = 0;
-  #left = 0;
+  #left: () => number = () => 0;
   #hasFailed = false;
   /** Wakes what waits for something to happen to the job. */
   #waiters: (() => void)[] = [];
@@ -295,8 +295,8 @@ export class Job {
       did: (bytes) => {
         this.#done += bytes;
       },
-      left: (bytes) => {
-        this.#left = bytes;
+      leftIs: (count) => {
+        this.#left = count;
       },
       ready: () => {
         this.#become('ready');
@@ -349,7 +349,7 @@ export class Job {
     return {
       type: this.type,
       device: this.id,
-      len: this.#done + this.#left,
+      len: this.#done + this.#left(),
       offset: this.#done,
       speed: this.#throttle.rate,
     };

@@ -39,8 +39,8 @@ export interface JobWork {
   pace(bytes: number): Promise<boolean>;
   /** So many bytes are done. */
   did(bytes: number): void;
-  /** So many bytes are left to do, as far as is known. */
-  left(bytes: number): void;
+  /** How many bytes are left to do is what `count` says when somebody wants to know. */
+  leftIs(count: () => number): void;
   /** All is done but for what the guest writes meanwhile. */
   ready(): void;
   /** A ready job is to end. */

@@ -15,6 +15,7 @@ class TestTask implements JobTask {
   readonly startsPaused = true;
   readonly steps: string[] = [];
   prepareFails: Error | undefined;
+  #left = 100;
   cleanFails: Error | undefined;
   #end: (error?: unknown) => void = () => undefined;
   readonly running: Promise<JobWork>;
@@ -27,7 +28,7 @@ class TestTask implements JobTask {
   }
 
   async run(work: JobWork): Promise<void> {
-    work.left(100);
+    work.leftIs(() => this.#left);
     this.#started(work);
     await new Promise<void>((resolve, reject) => {
       this.#end = (error) => (error === undefined ? resolve() : reject(error));
@@ -39,7 +40,7 @@ class TestTask implements JobTask {
     const work = await this.running;
     if (error === undefined) {
       work.did(100);
-      work.left(0);
+      this.#left = 0;
     } else work.failedIn('write');
     this.#end(error);
   }
