@@ -30,7 +30,6 @@ export interface JobFacts extends JobTold {
   readonly status: JobStatus;
   readonly isPaused: boolean;
   readonly isReady: boolean;
-  readonly hasFailed: boolean;
   readonly autoFinalize: boolean;
   readonly autoDismiss: boolean;
 }
@@ -55,7 +54,6 @@ export class Job {
   #error: unknown;
   #done = 0;
   #left: () => number = () => 0;
-  #hasFailed = false;
   /** Wakes what waits for something to happen to the job. */
   #waiters: (() => void)[] = [];
   /** Resolves when it has taken effect, or will not any more. */
@@ -115,7 +113,6 @@ export class Job {
       status: this.#status,
       isPaused: this.#isPauseWanted,
       isReady: this.#status === 'ready' || this.#status === 'standby',
-      hasFailed: this.#hasFailed,
       autoFinalize: this.#autoFinalize,
       autoDismiss: this.#autoDismiss,
     };
@@ -304,7 +301,6 @@ export class Job {
       },
       attention: () => this.#happening(),
       failedIn: (operation) => {
-        this.#hasFailed = true;
         const data = { device: this.id, operation, action: 'report' } as const;
         this.#emit({ event: 'BLOCK_JOB_ERROR', data });
       },
