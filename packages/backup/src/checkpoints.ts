@@ -52,10 +52,19 @@ export async function createCheckpoint(
     made.push({ image, name: formatCheckpoint(parts), pending, frozen });
   }
   const several = images.length > 1;
-  for (const { image, name, pending, frozen } of made) {
-    const { granularity } = image;
-    const add = { kind: 'add', granularity, enabled: true } as const;
-    await image.change(several ? [{ ...add, name: pending }] : [{ ...add, name }, ...frozen]);
+  const begun: { readonly image: CheckpointImage; readonly pending: string }[] = [];
+  try {
+    for (const { image, name, pending, frozen } of made) {
+      const { granularity } = image;
+      const add = { kind: 'add', granularity, enabled: true } as const;
+      await image.change(several ? [{ ...add, name: pending }] : [{ ...add, name }, ...frozen]);
+      begun.push({ image, pending });
+    }
+  } catch (error) {
+    // What this cannot undo the next run does.
+    for (const { image, pending } of begun)
+      await image.change([{ kind: 'remove', name: pending }]).catch(() => undefined);
+    throw error;
   }
   if (several) {
     for (const { image, name, pending, frozen } of made)

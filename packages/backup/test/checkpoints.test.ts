@@ -173,6 +173,22 @@ for (const count of [1, 2, 3]) {
   });
 }
 
+test('one image that takes no checkpoint leaves the others without', async () => {
+  const { all } = images(2);
+  const unable: CheckpointImage = {
+    name: 'old',
+    granularity: 4096,
+    list: async () => [],
+    change: async () => assert.fail('version 2 keeps no bitmaps'),
+  };
+  await createCheckpoint(all, 'backup');
+  await assert.rejects(createCheckpoint([...all, unable], 'backup'), /version 2/);
+  assert.deepEqual(
+    all.map((image) => image.checkpoints().map(({ parts, enabled }) => [parts.number, enabled])),
+    [[[1, true]], [[1, true]]],
+  );
+});
+
 test('an interrupted checkpoint is no state to back up, and asks for all of its images', async () => {
   const { all, fuse } = images(3);
   await createCheckpoint(all, 'backup');

@@ -129,6 +129,7 @@ function added(
   if (count === MAX_BITMAPS)
     throw new DiskError('limit', 'Maximum number of persistent bitmaps is already reached');
   const tableEntries = bitmapClusters(geometry, size, granularity);
+  if (tableEntries === 0) throw new DiskError('invalid', 'A disk of no bytes keeps no bitmap');
   if (tableEntries * geometry.clusterSize > MAX_BITMAP_BYTES) {
     throw new DiskError('limit', 'Too much space will be occupied by the bitmap. Use larger granularity');
   }

@@ -101,6 +101,8 @@ test('a change that cannot be made leaves the image as it was', async () => {
     );
     assert.deepEqual(await listed(memory), before);
   }
+  const empty = await memoryImage({ size: 0 });
+  await assert.rejects(changeBitmaps(empty, [add('a')]), (error) => isDiskError(error, 'invalid'));
   const old = await memoryImage({ version: 2 });
   await assert.rejects(changeBitmaps(old, [add('a')]), (error) => isDiskError(error, 'not-supported'));
 });

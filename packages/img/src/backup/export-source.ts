@@ -5,8 +5,9 @@
  * whether it still stood still at the end is asked of the server. Of others the user may vouch for it.
  */
 import { assertHeld, checkpointIn, diskOf, parseCheckpoint, type Steering } from '@strata/backup';
-import { isDiskError } from '@strata/block';
+import { isDiskError, joinedSources, nullDevice } from '@strata/block';
 import { describeExports, type NbdConnection, openNbd, parseNbdUri } from '@strata/nbd';
+import { inSectors } from '../disk-size.ts';
 import { CommandError } from '../report.ts';
 import type { OpenedSource, SourceWish } from './file-source.ts';
 
@@ -45,8 +46,10 @@ export async function openExportSource(uri: string, wish: ExportWish): Promise<O
     await connection[Symbol.asyncDispose]();
     throw new CommandError(`'${uri}' is not an export that 'img checkpoint create --scratch' made`);
   }
+  // An export may end inside a sector, and a layer may not.
+  const size = inSectors(source.size);
   return {
-    disk: source,
+    disk: size === source.size ? source : joinedSources([source, nullDevice(size - source.size)]),
     name: uri,
     frozen: wish.frozen || (server !== undefined && told === checkpoint),
     ...(server && told && { assertFrozen: () => assertHeld(server, diskOf(told)) }),
@@ -55,7 +58,8 @@ export async function openExportSource(uri: string, wish: ExportWish): Promise<O
     changes: async function* (bitmap) {
       for (let at = 0; at < source.size; ) {
         const { length, flags } = await connection.contextAt(prefix + bitmap, at, source.size - at);
-        if ((flags & dirty) !== 0) yield { offset: at, length };
+        const end = at + length === source.size ? size : at + length;
+        if ((flags & dirty) !== 0) yield { offset: at, length: end - at };
         at += length;
       }
     },

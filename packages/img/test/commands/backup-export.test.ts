@@ -1,6 +1,6 @@
 /** `backup` of NBD exports: by bitmaps that somebody else named, over connections that break, onto disks that are full. */
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import {
@@ -15,6 +15,7 @@ import {
 } from '@strata/testkit';
 import { main } from '../../src/cli.ts';
 import { recordingTerminal } from '../recording-terminal.ts';
+import { serveImg } from '../run-img.ts';
 
 async function img(...words: readonly string[]) {
   const terminal = recordingTerminal();
@@ -198,6 +199,19 @@ test('an export that is gone, and a server that is not there, are told plainly',
   );
   assert.deepEqual([unsure.status, unsure.stdout], [0, '']);
   assert.match(unsure.stderr, /^img: note: nothing vouches for '.*' standing still/);
+});
+
+test('an export that ends inside a sector is backed up with its last bytes', tools, async () => {
+  await using folder = await temporaryFolder();
+  const disk = folder.file('odd');
+  await writeFile(disk, Buffer.alloc(70_000, 7));
+  const backups = folder.file('backups');
+  await using server = await serveImg('-f', 'raw', '-k', folder.file('s'), disk);
+  assert.equal(server.uris.length, 1);
+  await taken('--frozen', '--verify', '-c', '--checkpoint', 'c', uri(folder.file('s')), backups);
+  await ok('restore', backups, folder.file('back'));
+  const expected = Buffer.concat([Buffer.alloc(70_000, 7), Buffer.alloc(144)]);
+  assert.deepEqual(await readFile(folder.file('back')), expected);
 });
 
 test('a backup goes back into an export, over what was there', tools, async () => {
