@@ -12,6 +12,7 @@ import {
   run,
   type TemporaryFolder,
   temporaryFolder,
+  tlsFolder,
 } from '@strata/testkit';
 import { main } from '../../src/cli.ts';
 import { recordingTerminal } from '../recording-terminal.ts';
@@ -213,6 +214,29 @@ test('an export that ends inside a sector is backed up with its last bytes', too
   const expected = Buffer.concat([Buffer.alloc(70_000, 7), Buffer.alloc(144)]);
   assert.deepEqual(await readFile(folder.file('back')), expected);
 });
+
+test(
+  'a backup over TLS, full and by a bitmap that the export shows',
+  requires('openssl', 'qemu-img', 'qemu-io'),
+  async () => {
+    await using folder = await temporaryFolder();
+    const [disk, dir, backups] = [await halfFull(folder), folder.file('pki'), folder.file('backups')];
+    await tlsFolder(dir);
+    const tls = ['--object', `tls-creds-x509,id=t,endpoint=server,dir=${dir}`, '--tls-creds', 't'];
+    const secure = `nbds+unix:///?socket=${folder.file('s')}&tls-certificates=${dir}&tls-hostname=localhost`;
+    await qemuImg.ok('bitmap', '--add', disk, 'c1');
+    {
+      await using _ = await serveImg('-f', 'qcow2', '-r', '-k', folder.file('s'), ...tls, disk);
+      await taken('--frozen', '--checkpoint', 'c1', secure, backups);
+    }
+    await qemuIo(disk, ['write -P 9 40M 100k']);
+    await qemuImg.ok('bitmap', '--disable', disk, 'c1');
+    await using _ = await serveImg('-f', 'qcow2', '-r', '-k', folder.file('s'), '-B', 'c1', ...tls, disk);
+    const report = await taken('--frozen', '--bitmap', 'c1', '--checkpoint', 'c2', secure, backups);
+    assert.deepEqual([report.kind, report['read-bytes']], ['incremental', 131_072]);
+    await assertRestores(folder, backups, disk);
+  },
+);
 
 test('a backup goes back into an export, over what was there', tools, async () => {
   await using folder = await temporaryFolder();
