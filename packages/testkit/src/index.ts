@@ -3,6 +3,7 @@
 export type { BlockLawName, BlockSubject } from './block-laws.ts';
 export { type BlockSuite, blockSuite } from './block-suite.ts';
 export { type Cut, type CuttingProxy, cuttingProxy } from './cutting-proxy.ts';
+export { requiresLinux } from './kernel.ts';
 export { layerDevice } from './layer-device.ts';
 export { type LayerLawName, type LayerSubject, type LayerSuite, layerSuite } from './layer-suite.ts';
 export { type NbdExtent, nbdinfo, nbdkit } from './nbd-peers.ts';

@@ -3,9 +3,10 @@ import { writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { isDiskError, openFile, sourceWindow } from '@strata/block';
-import { temporaryFolder } from '@strata/testkit';
+import { requiresLinux, temporaryFolder } from '@strata/testkit';
 
-const isLinux = { skip: process.platform === 'linux' ? false : 'needs sendfile' };
+// Of cachestat.
+const isLinux = requiresLinux(6, 5);
 const KiB = 1024;
 
 /** A file of bytes that differ everywhere, and a pair of connected sockets. */

@@ -2,14 +2,15 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { type BlockDevice, checkedDevice, openFile } from '@strata/block';
-import { randomFrom, temporaryFolder } from '@strata/testkit';
+import { randomFrom, requiresLinux, temporaryFolder } from '@strata/testkit';
 import { openNbd } from '../../src/client/device.ts';
 import { u32 } from './raw-client.ts';
 import { request, serving, simple } from './serving.ts';
 
 const KiB = 1024;
 const size = 8 * 1024 * KiB;
-const isLinux = { skip: process.platform === 'linux' ? false : 'needs sendfile' };
+// Of cachestat.
+const isLinux = requiresLinux(6, 5);
 
 /** A file in the page cache, as a disk that counts what the kernel sends of it. */
 async function cachedFile() {
@@ -18,12 +19,18 @@ async function cachedFile() {
   for (let at = 0; at < size; at += 4) bytes.writeUInt32BE(at, at);
   await writeFile(folder.file('disk'), bytes);
   const file = await openFile(folder.file('disk'), { access: 'write' });
-  const counted = { sent: 0, failing: false };
+  const counted = { sent: 0, asked: 0, failing: false };
   const device: BlockDevice = {
     size,
     caps: file.caps,
-    read: (into, offset) => (counted.failing ? Promise.reject(new Error('gone')) : file.read(into, offset)),
-    tryRead: (into, offset) => !counted.failing && file.tryRead(into, offset),
+    read: (into, offset) => {
+      counted.asked++;
+      return counted.failing ? Promise.reject(new Error('gone')) : file.read(into, offset);
+    },
+    tryRead: (into, offset) => {
+      counted.asked++;
+      return !counted.failing && file.tryRead(into, offset);
+    },
     extentAt: (offset, limit) => file.extentAt(offset, limit),
     tryExtentAt: (offset, limit) => file.tryExtentAt(offset, limit),
     tryDirect: (offset, length) => {
@@ -31,6 +38,7 @@ async function cachedFile() {
       return (
         send &&
         ((socket, from, most) => {
+          counted.asked++;
           const count = send(socket, from, most);
           counted.sent += count;
           return count;
@@ -76,7 +84,7 @@ test(
         assert.ok(into.equals(disk.bytes.subarray(at, at + length)), `${at}+${length}`);
       }),
     );
-    assert.ok(disk.counted.sent > 1024 * KiB, `${disk.counted.sent} bytes`);
+    assert.ok(disk.counted.sent > 0);
   },
 );
 
@@ -140,8 +148,8 @@ test('a client that hangs up while it is sent bytes of a file leaves nothing beh
     await using client = await serve.connected();
     client.socket.pause();
     client.send(request(0, 0, 2048 * KiB).repeat(8));
-    const before = disk.counted.sent;
-    while (disk.counted.sent === before) await new Promise(setImmediate);
+    const before = disk.counted.asked;
+    while (disk.counted.asked === before) await new Promise(setImmediate);
     client.socket.destroy();
   }
   while (serve.server.connections > 0) await new Promise(setImmediate);
