@@ -98,7 +98,7 @@ test(
     client.socket.pause();
     const reads = [2048 * KiB, 4, 64 * KiB, 700 * KiB, 8, 128 * KiB];
     client.send(reads.map((length, index) => request(0, index * 4096, length)).join(''));
-    while (disk.counted.sent === 0) await new Promise(setImmediate);
+    while (disk.counted.asked === 0) await new Promise(setImmediate);
     client.socket.resume();
     // Replies may come in any order, and those of one cookie are told apart by their length alone: so one after the other.
     const total = reads.reduce((sum, length) => sum + 16 + length, 0);
@@ -121,7 +121,7 @@ test(
 test(
   'a disk that fails when half of a reply is out costs the connection, and not the server',
   isLinux,
-  async () => {
+  async (context) => {
     await using disk = await cachedFile();
     await using serve = await serving({
       exports: [{ name: '', device: disk.device }],
@@ -130,7 +130,8 @@ test(
     await using client = await serve.connected();
     client.socket.pause();
     client.send(request(0, 0, 4096 * KiB));
-    while (disk.counted.sent === 0) await new Promise(setImmediate);
+    while (disk.counted.asked === 0) await new Promise(setImmediate);
+    if (disk.counted.sent === 0) return context.skip('the file was not in the page cache');
     disk.counted.failing = true;
     client.socket.resume();
     await assert.rejects(client.receive(16 + 4096 * KiB), /closed after/);
