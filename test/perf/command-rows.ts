@@ -24,20 +24,17 @@ export async function commandRows(
     bound: number,
     output?: string,
   ): Promise<Row> => {
-    const remove = () => (output === undefined ? Promise.resolve() : rm(output, { force: true }));
     const contestant = (name: string, command: string, first: readonly string[]) => ({
       name,
       files: args.filter((arg) => arg !== output && existsSync(arg)),
-      run: async () => {
-        await remove();
-        return seconds(command, [...first, ...args]);
-      },
+      ...(output !== undefined && { output: { path: output, bytes: 2 ** 30 } }),
+      run: () => seconds(command, [...first, ...args]),
     });
     const [ours, theirs] = (await medians(
       [contestant('strata', process.execPath, [img]), contestant('qemu-img', 'qemu-img', [])],
       2 * rounds + 1,
     )) as [number, number];
-    await remove();
+    if (output !== undefined) await rm(output);
     return { work, peer: 'qemu-img', ratio: ours / theirs, better: 'less', bound };
   };
 
@@ -52,6 +49,12 @@ export async function commandRows(
     await against(
       'convert qcow2 to raw, time',
       ['convert', '-f', 'qcow2', '-O', 'raw', image, out],
+      1.25,
+      out,
+    ),
+    await against(
+      'convert -C raw to qcow2, time',
+      ['convert', '-C', '-f', 'raw', '-O', 'qcow2', disk, out],
       1.25,
       out,
     ),

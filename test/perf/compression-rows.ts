@@ -34,7 +34,7 @@ export async function compressionRows(folder: TemporaryFolder, rounds: number): 
   for (const { type, theirs, bound } of kinds) {
     const [ours, other] = [folder.file(`ours-${type}`), folder.file(`theirs-${type}`)];
     const target = ['-f', 'raw', '-O', 'qcow2', '-o', `compression_type=${type}`, disk];
-    const compress = await speeds(rounds, [
+    const compress = await speeds(rounds, disk, [
       [process.execPath, [img, 'convert', '-c', ...target], ours],
       ['qemu-img', ['convert', '-c', ...theirs, ...target], other],
     ]);
@@ -47,7 +47,7 @@ export async function compressionRows(folder: TemporaryFolder, rounds: number): 
 
     const out = folder.file('out');
     const source = ['convert', '-f', 'qcow2', '-O', 'raw', other];
-    const decompress = await speeds(rounds, [
+    const decompress = await speeds(2 * rounds + 1, other, [
       [process.execPath, [img, ...source], out],
       ['qemu-img', source, out],
     ]);
@@ -61,14 +61,17 @@ export async function compressionRows(folder: TemporaryFolder, rounds: number): 
 type Contestant = readonly [command: string, args: readonly string[], output: string];
 
 /** How many times as fast the first is as the second. */
-async function speeds(rounds: number, contestants: readonly [Contestant, Contestant]): Promise<number> {
+async function speeds(
+  rounds: number,
+  input: string,
+  contestants: readonly [Contestant, Contestant],
+): Promise<number> {
   const figures = await medians(
     contestants.map(([command, args, output]) => ({
       name: command,
-      run: async () => {
-        await rm(output, { force: true });
-        return seconds(command, [...args, output]);
-      },
+      files: [input],
+      output: { path: output, bytes: diskMebibytes * mebibyte },
+      run: () => seconds(command, [...args, output]),
     })),
     rounds,
   );

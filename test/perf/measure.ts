@@ -1,12 +1,18 @@
 /** Paired measurement: contestants take turns in one run, and only ratios of their medians are reported. */
 import { spawn } from 'node:child_process';
 import { createReadStream } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
 
 /** One way to do a piece of work; returns a figure (seconds, or operations a second). */
 export interface Contestant {
   readonly name: string;
   /** Read into the page cache before each run, because the kernel may have let go of them. */
   readonly files?: readonly string[];
+  /**
+   * What each run makes anew, and at most how long it gets. Memory for it is taken and freed before each run: what lies
+   * free for two seconds the host of a virtual machine takes back, and to get it again takes longer than the work.
+   */
+  readonly output?: { readonly path: string; readonly bytes: number };
   readonly run: () => Promise<number>;
 }
 
@@ -24,6 +30,7 @@ export async function medians(
     const order = round % 2 === 0 ? contestants : [...contestants].reverse();
     for (const contestant of order) {
       for (const file of contestant.files ?? []) await readThrough(file);
+      if (contestant.output !== undefined) await makeRoom(contestant.output);
       figures.get(contestant)?.push(await contestant.run());
     }
   }
@@ -32,6 +39,16 @@ export async function medians(
 
 async function readThrough(file: string): Promise<void> {
   for await (const _ of createReadStream(file, { highWaterMark: 1 << 20 }));
+}
+
+/** Removes the file, once it has been as long as it may get. */
+async function makeRoom({ path, bytes }: NonNullable<Contestant['output']>): Promise<void> {
+  await rm(path, { force: true });
+  const file = await open(path, 'w');
+  const piece = new Uint8Array(2 ** 21);
+  for (let at = 0; at < bytes; at += piece.length) await file.write(piece, 0, piece.length, at);
+  await file.close();
+  await rm(path);
 }
 
 /** The middle of an odd number of figures, or the lower of the two in the middle. */
