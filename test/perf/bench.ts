@@ -3,7 +3,7 @@
  *
  * Nothing here is a timed test: figures of one contestant mean nothing on a shared machine, and ratios of
  * medians that were measured in turns do. Words on the command line choose parts: raw, qcow2, clients, commands,
- * compression, wide, encryption, tls, live.
+ * compression, wide, encryption, tls, live, tracking.
  */
 import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
@@ -16,6 +16,7 @@ import { liveRows } from './live-rows.ts';
 import { holds, line, type Row } from './row.ts';
 import { serverRows } from './server-rows.ts';
 import { tlsRows } from './tls-rows.ts';
+import { trackingRows } from './tracking-rows.ts';
 import { wideRows } from './wide-rows.ts';
 
 const diskSize = 2 ** 30;
@@ -43,6 +44,7 @@ if (wanted('wide')) print(await wideRows(folder, rounds));
 if (wanted('encryption')) print(await encryptionRows(folder, disk, rounds));
 if (wanted('tls')) print(await tlsRows(folder, disk, rounds));
 if (wanted('live')) print(await liveRows(folder, disk, rounds));
+if (wanted('tracking')) print(await trackingRows(folder, disk, rounds));
 const missed = rows.filter((row) => !holds(row));
 console.log(`\n${rows.length} rows, ${missed.length} bounds missed`);
 process.exitCode = missed.length === 0 ? 0 : 1;

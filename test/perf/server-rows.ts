@@ -4,7 +4,8 @@ import { medians, seconds } from './measure.ts';
 import type { Row } from './row.ts';
 import { type Listening, startServers } from './servers.ts';
 
-interface Job {
+/** A kind of load. */
+export interface Job {
   readonly name: string;
   readonly rw: string;
   readonly bs: string;
