@@ -61,6 +61,8 @@ export interface Wish {
   readonly snapshot?: SnapshotChoice | undefined;
   /** `-t unsafe`: nothing that is written is waited for. */
   readonly unsafe?: boolean;
+  /** False: no image under the named one is opened: nothing is asked that they would have to answer. */
+  readonly backing?: false;
   /** `--reconnect-delay`. */
   readonly reconnectDelayMs?: number | undefined;
   /** `--image-opts`: the names are lists of options. */
@@ -120,8 +122,11 @@ export function foldersOf(
 /** What opens the image that the user named `text`. @throws {UsageError} @throws {DiskError} */
 export function openingOf(text: string, wish: Wish): Opening {
   const described = describedImage(text, wish);
-  if (described === undefined) return { name: text, options: openingFor([text], wish) };
-  return describedOpening(described, describedWish(wish));
+  const { name, options } =
+    described === undefined
+      ? { name: text, options: openingFor([text], wish) }
+      : describedOpening(described, describedWish(wish));
+  return { name, options: wish.backing === false ? { ...options, backing: false } : options };
 }
 
 /** What opens a described image. @throws {DiskError} */

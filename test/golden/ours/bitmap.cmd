@@ -19,3 +19,7 @@ img bitmap --add v2.qcow2 b
 size r.raw 1048576
 img bitmap --add -f raw r.raw b
 img bitmap --clear -f raw r.raw b
+# too large for the disk
+qemu-img create -q -f qcow2 big.qcow2 4T
+img bitmap --add -g 512 big.qcow2 b
+img bitmap --add -g 8E big.qcow2 b

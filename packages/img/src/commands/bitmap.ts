@@ -77,7 +77,7 @@ export const bitmap = command({
   options,
   run: async ({ options: given, operands, inOrder, objects }, terminal) => {
     const { allow, format, imageOptions, share } = given;
-    const wish: Wish = { allow, format, imageOptions, objects };
+    const wish: Wish = { allow, format, imageOptions, objects, backing: false };
     if (given.list) {
       if (inOrder.length > 0) throw new UsageError('--list goes with no other action', { pointToHelp: true });
       return list(oneImage(operands), { ...wish, share }, wantsJson(given.output), terminal);
@@ -93,7 +93,10 @@ export const bitmap = command({
     await using source =
       sourceFile === undefined ? undefined : await openSource(sourceFile, { format: sourceFormat, objects });
     const store = bitmapStoreOf(layer);
-    const granularity = given.granularity ?? store?.defaultGranularity ?? 65_536;
+    await store?.list().catch((error: unknown) => {
+      throw cannotOpen(file, error);
+    });
+    const granularity = given.granularity || (store?.defaultGranularity ?? 65_536);
     let called = name;
     for (const action of actions) {
       try {
