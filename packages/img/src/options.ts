@@ -130,7 +130,8 @@ function keep(
 ): void {
   if (row.value === undefined) {
     row.read?.('');
-    values[key] = true;
+    if (row.many) (values[key] as unknown[]).push(true);
+    else values[key] = true;
     return;
   }
   if (text === undefined) {

@@ -35,6 +35,8 @@ img snapshot -l disk.qcow2 other
 img snapshot -l nofile
 img snapshot -c x nofile
 img snapshot -U -c x disk.qcow2
+img snapshot -l -l disk.qcow2
+img snapshot -ll disk.qcow2
 img snapshot -x disk.qcow2
 img snapshot -c
 # the disk gets its size back

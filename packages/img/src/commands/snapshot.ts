@@ -11,7 +11,7 @@ import { CommandError, UsageError } from '../report.ts';
 import type { Terminal } from '../terminal.ts';
 
 const options = {
-  list: { letter: 'l', help: 'list the snapshots' },
+  list: { letter: 'l', help: 'list the snapshots', many: true },
   apply: {
     letter: 'a',
     value: 'SNAPSHOT',
@@ -40,12 +40,12 @@ export const snapshot = command({
       ...create.map((name) => ({ act: creating, name })),
       ...remove.map((name) => ({ act: removing, name })),
     ];
-    if (actions.length + (list ? 1 : 0) > 1) {
+    if (actions.length + list.length > 1) {
       throw new UsageError("Cannot mix '-l', '-a', '-c', '-d'", { pointToHelp: true });
     }
     const file = oneImage(operands);
     const wish = { format: undefined, share, imageOptions, objects };
-    if (list) {
+    if (list.length > 0) {
       await listing(file, wish, terminal);
       return 0;
     }
