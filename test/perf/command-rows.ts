@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { openWritableChain } from '@strata/chain';
 import { qemuImg, type TemporaryFolder } from '@strata/testkit';
 import { openingIn } from '../local-files.ts';
-import { medians, seconds } from './measure.ts';
+import { seconds, shortest } from './measure.ts';
 import type { Row } from './row.ts';
 import { img } from './servers.ts';
 
@@ -30,9 +30,9 @@ export async function commandRows(
       ...(output !== undefined && { output: { path: output, bytes: 2 ** 30 } }),
       run: () => seconds(command, [...first, ...args]),
     });
-    const [ours, theirs] = (await medians(
+    const [ours, theirs] = (await shortest(
       [contestant('strata', process.execPath, [img]), contestant('qemu-img', 'qemu-img', [])],
-      2 * rounds + 1,
+      3 * rounds,
     )) as [number, number];
     if (output !== undefined) await rm(output);
     return { work, peer: 'qemu-img', ratio: ours / theirs, better: 'less', bound };
@@ -70,7 +70,7 @@ export async function commandRows(
 
 /** `info` is judged by what starting Node alone costs: qemu-img is a native program. */
 async function infoRow(image: string, rounds: number): Promise<Row> {
-  const [info, nothing] = (await medians(
+  const [info, nothing] = (await shortest(
     [
       { name: 'info', run: () => seconds(process.execPath, [img, 'info', '-f', 'qcow2', image]) },
       { name: 'node', run: () => seconds(process.execPath, ['-e', '0']) },
