@@ -20,6 +20,8 @@ import { fileRows } from './formats/rows.ts';
 import type { FormatSupport, NewImage } from './formats/support.ts';
 import { supportNamed } from './known-formats.ts';
 import type { Objects } from './objects/objects.ts';
+import { neverFlushed } from './places/file.ts';
+import { changedFile } from './places/host.ts';
 import { pathOf, schemeName } from './places/schemes.ts';
 import { CommandError } from './report.ts';
 import { nodeOptions } from './typed/node-options.ts';
@@ -51,12 +53,23 @@ export function creationAnswer(
   ].join('');
 }
 
+/** How an image is made. */
+export interface Making {
+  /** Nothing that is written is waited for, because what follows is not either (`-t unsafe`). */
+  readonly unsafe?: boolean;
+}
+
 /**
  * Makes the image; it is on disk when the promise resolves. Resolves to true if the new disk reads as zeros.
  *
  * @throws {DiskError} worded for people, without the name of the image
  */
-export async function makeImage(name: string, support: FormatSupport, image: NewImage): Promise<boolean> {
+export async function makeImage(
+  name: string,
+  support: FormatSupport,
+  image: NewImage,
+  { unsafe = false }: Making = {},
+): Promise<boolean> {
   const scheme = schemeName(name);
   if (scheme !== 'file') {
     throw new DiskError('not-supported', `Protocol driver '${scheme}' does not support image creation`);
@@ -65,9 +78,10 @@ export async function makeImage(name: string, support: FormatSupport, image: New
   const { file, isNew } = await openTarget(path);
   try {
     await using _ = file;
+    const host = unsafe ? changedFile(file, neverFlushed) : file;
     const dataName = image.values.get('data_file');
-    if (dataName === undefined) return await support.create(file, image);
-    return await createWithData(String(dataName), (dataFile) => support.create(file, { ...image, dataFile }));
+    if (dataName === undefined) return await support.create(host, image);
+    return await createWithData(String(dataName), (dataFile) => support.create(host, { ...image, dataFile }));
   } catch (error) {
     if (isNew) await remove(path);
     throw error;

@@ -298,7 +298,8 @@ async function makeTarget(
   checkCacheMode(given.cache, 'cache option');
   try {
     const { objects } = given;
-    const isZero = await makeImage(name, support, { size, backing, values, objects });
+    const unsafe = (given.cache ?? 'unsafe') === 'unsafe';
+    const isZero = await makeImage(name, support, { size, backing, values, objects }, { unsafe });
     const dataFile = values.get('data_file')?.toString();
     return { backing: backing?.name, dataFile, isZero, made: madeFormat(support, values, objects) };
   } catch (error) {

@@ -66,7 +66,7 @@ export function filePlaces({ locks, unsafe }: FileManner): Places {
 const realPathOf = promisify(realpath.native);
 
 /** What makes a host's flush do nothing. */
-const neverFlushed: HostChanges = { flush: () => Promise.resolve() };
+export const neverFlushed: HostChanges = { flush: () => Promise.resolve() };
 
 async function placeOf<Host extends HostSource>(
   file: FileSource,
